@@ -1,0 +1,63 @@
+"""cosma-sched plans how a neural network runs on an accelerator whose on-chip memory is too small for it, and proves how good the plan is.
+
+The public names are imported on first use: ``import cosma_sched`` loads no solver and no model reader.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Graph": "graph",
+    "Operator": "graph",
+    "Tensor": "graph",
+    "TensorKind": "graph",
+    "Provenance": "result",
+    "Reason": "result",
+    "Status": "result",
+    "Termination": "result",
+    "CosmaError": "errors",
+    "UsageError": "errors",
+    "InputError": "errors",
+    "InfeasibleError": "errors",
+    "BackendError": "errors",
+    "MissingError": "errors",
+    "VerificationError": "errors",
+    "MemoryBounds": "memory.bounds",
+    "MemoryPlan": "memory.plan",
+    "Violation": "memory.verify",
+    "load": "api",
+    "load_result": "api",
+    "memory_bounds": "api",
+    "plan_memory": "api",
+    "verify": "api",
+}
+
+__all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
+
+if TYPE_CHECKING:
+    from cosma_sched.api import load, load_result, memory_bounds, plan_memory, verify
+    from cosma_sched.errors import BackendError, CosmaError, InfeasibleError, InputError, MissingError, UsageError, VerificationError
+    from cosma_sched.graph import Graph, Operator, Tensor, TensorKind
+    from cosma_sched.memory.bounds import MemoryBounds
+    from cosma_sched.memory.plan import MemoryPlan
+    from cosma_sched.memory.verify import Violation
+    from cosma_sched.result import Provenance, Reason, Status, Termination
+
+logging.getLogger("cosma_sched").addHandler(logging.NullHandler())
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'cosma_sched' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"cosma_sched.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
