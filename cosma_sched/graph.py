@@ -15,8 +15,11 @@ from typing import Any
 
 import networkx as nx
 
+from cosma_sched._buffer import Buffer, BufferGap
 from cosma_sched.errors import Defect, InputError, shown, suggestion
 from cosma_sched.files import decode_json, encode_json, sha256, validation_defects
+
+__all__ = ["SCHEMA", "Buffer", "BufferGap", "Graph", "Operator", "Origin", "Tensor", "TensorKind"]
 
 SCHEMA = "cosma-sched/graph/1"
 
