@@ -11,6 +11,7 @@ import hashlib
 import json
 import math
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterable
@@ -37,6 +38,8 @@ def read_bytes(path: str | os.PathLike[str], *, limit_bytes: int = MAX_TEXT_BYTE
     """
     name = os.fspath(path)
     if name == "-":
+        if sys.stdin is None:  # the shell closed it: <&-
+            raise InputError(name, "standard input is closed")
         content = sys.stdin.buffer.read(limit_bytes + 1)
         if len(content) > limit_bytes:
             raise InputError(name, f"is larger than {limit_bytes:,} bytes, the most that is read")
@@ -75,11 +78,14 @@ def decode_json(name: str, content: bytes) -> Any:
     Raises
     ------
     InputError
-        If the content is not UTF-8, is malformed, repeats a key, or holds a number that is not finite.
+        If the content is not UTF-8, is malformed, repeats a key, or holds a number that is not finite or text that is not Unicode.
     """
     text = decode_text(name, content)
     try:
-        return json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant, parse_float=_finite)
+        document = json.loads(text, object_pairs_hook=_unique_pairs, parse_constant=_refuse_constant, parse_float=_finite)
+        if re.search(r"\\u[dD][89a-fA-F]", text):
+            _refuse_half_characters(document)
+        return document
     except json.JSONDecodeError as error:
         raise InputError(name, [Defect(f"line {error.lineno} column {error.colno}", f"is not JSON: {error.msg}")]) from error
     except RecursionError as error:
@@ -110,6 +116,14 @@ def _finite(text: str) -> float:
     return value
 
 
+def _refuse_half_characters(document: Any) -> None:
+    """Refuse half of an escaped pair: the reader lets them pass, and whoever writes the text later fails."""
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("a string holds half a character (a lone surrogate)") from None
+
+
 def encode_json(document: Any) -> str:
     """Return a JSON document as it is written to files: indented, finite numbers only, a newline at the end."""
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -135,7 +149,7 @@ def write_whole(path: str | os.PathLike[str], content: str | bytes) -> None:
         return
     temporary = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        descriptor, temporary = tempfile.mkstemp(prefix=".cosma-", suffix=".tmp", dir=target.parent)
         with os.fdopen(descriptor, "wb") as stream:
             stream.write(data)
             stream.flush()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
+from operator import index as exact_int
 from types import MappingProxyType
 from typing import Any
 
@@ -61,8 +62,10 @@ class Tensor:
     dtype: str | None = None
 
     def __post_init__(self) -> None:
-        if self.kind in set(TensorKind):
+        if self.kind in list(TensorKind):
             object.__setattr__(self, "kind", TensorKind(self.kind))  # a plain "input" reads better in user code
+        if hasattr(self.size_bytes, "__index__") and not isinstance(self.size_bytes, bool):
+            object.__setattr__(self, "size_bytes", exact_int(self.size_bytes))  # numpy integers, as digraphs often hold them
 
     def to_json(self) -> dict[str, Any]:
         """Return the tensor as one entry of ``tensors`` of a graph document."""
@@ -95,6 +98,10 @@ class Operator:
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     attributes: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "inputs", tuple(self.inputs))
+        object.__setattr__(self, "outputs", tuple(self.outputs))
 
     def to_json(self) -> dict[str, Any]:
         """Return the operator as one entry of ``operators`` of a graph document."""
@@ -162,6 +169,10 @@ class Graph:
         self.name = name
         self.origin = origin
         self._digraph = _digraph(ordered_tensors, ordered_operators)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what a pickle or a deep copy holds: the cached views are made anew."""
+        return {"name": self.name, "origin": self.origin, "_digraph": self._digraph}
 
     @cached_property
     def tensors(self) -> Mapping[str, Tensor]:
@@ -242,12 +253,17 @@ class Graph:
         Raises
         ------
         InputError
-            If the digraph has a cycle, or a node has no ``size_bytes``.
+            If the digraph has a cycle, a node has no ``size_bytes``, or edges and ``value`` attributes contradict each other.
         """
+        if not digraph.is_directed() or digraph.is_multigraph():
+            raise InputError(name or "digraph", f"must be a networkx.DiGraph, got a {type(digraph).__name__}")
         name = name or str(digraph.graph.get("name") or "graph")
         if digraph.number_of_nodes() and all("value" in data for _, data in digraph.nodes(data=True)):
             values = [data["value"] for _, data in digraph.nodes(data=True)]
-            return cls([v for v in values if isinstance(v, Tensor)], [v for v in values if isinstance(v, Operator)], name)
+            graph = cls([v for v in values if isinstance(v, Tensor)], [v for v in values if isinstance(v, Operator)], name)
+            if digraph.nodes.keys() != graph._digraph.nodes.keys() or digraph.edges.keys() != graph._digraph.edges.keys():
+                raise InputError(name, "its nodes and edges are not those that its operators' inputs and outputs say")
+            return graph
         return cls(*_from_operator_digraph(digraph, name), name)
 
     # JSON
@@ -382,6 +398,7 @@ def _order_defects(operators: Sequence[Operator], producers: Mapping[str, int]) 
     """Yield a cycle if there is one, else every operator that reads what a later one writes."""
     late: list[Defect] = []
     dependencies: nx.DiGraph[int] = nx.DiGraph()
+    dependencies.add_nodes_from(range(len(operators)))
     for index, operator in enumerate(operators):
         for tensor_name in dict.fromkeys(operator.inputs):
             source = producers.get(tensor_name)

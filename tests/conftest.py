@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
@@ -48,10 +47,14 @@ def checkout() -> Path:
 
 @pytest.fixture
 def small() -> Graph:
-    """Three operators, everything by hand: x (4) -> a (2) -> b (3), and a, b -> y (1); M_R = M_P = 6, no traffic from 6 bytes on."""
+    """Three operators, everything by hand: x (4) -> a (2) -> b (3); a, b -> y (1); M_R = M_P = 6."""
     return Graph(
         [Tensor("x", 4, "input"), Tensor("a", 2), Tensor("b", 3), Tensor("y", 1, "output")],
-        [Operator("first", "Conv", ("x",), ("a",)), Operator("second", "Relu", ("a",), ("b",)), Operator("last", "Add", ("a", "b"), ("y",))],
+        [
+            Operator("first", "Conv", ("x",), ("a",)),
+            Operator("second", "Relu", ("a",), ("b",)),
+            Operator("last", "Add", ("a", "b"), ("y",)),
+        ],
         name="small",
     )
 
@@ -69,9 +72,9 @@ def read_toy(name: str) -> Graph:
 
 
 @pytest.fixture(scope="session")
-def shared_data() -> Iterator[Path]:
+def shared_data() -> Path:
     """The folder of third-party data: the variable COSMA_SCHED_DATA, else ``../shared/data`` beside the checkout."""
     path = Path(os.environ.get("COSMA_SCHED_DATA") or CHECKOUT.parent / "shared" / "data")
     if not path.is_dir():
         pytest.skip("no shared data: the variable COSMA_SCHED_DATA names no folder and ../shared/data is absent")
-    yield path
+    return path
