@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
-from cosma_sched.errors import Defect, InputError, shown
-from cosma_sched.files import encode_json, validation_defects, write_whole
+from cosma_sched.errors import InputError
+from cosma_sched.files import encode_json, write_whole
 from cosma_sched.result import Provenance, Reason, Status, Termination, reason_from_json, reason_to_json
 
 SCHEMA = "cosma-sched/plan/1"
@@ -137,7 +137,9 @@ class MemoryPlan:
         document["provenance"] = self.provenance.to_json()
         document["order"] = None if self.order is None else list(self.order)
         document["residency"] = None if self.residency is None else [asdict(entry) for entry in self.residency]
-        document["transfers"] = None if self.transfers is None else [asdict(transfer) for transfer in self.transfers]
+        document["transfers"] = (
+            None if self.transfers is None else [{**asdict(transfer), "kind": str(transfer.kind)} for transfer in self.transfers]
+        )
         return document
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -159,21 +161,33 @@ class MemoryPlan:
         InputError
             With every mistake in the form of the document.
         """
-        from pydantic import ValidationError
+        from cosma_sched.memory._documents import PlanDocument, checked
 
-        from cosma_sched.memory._plan_document import PlanDocument
-
-        if document.get("schema") != SCHEMA:
-            raise InputError(path, [Defect("schema", f'must be "{SCHEMA}", got {shown(document.get("schema"))}')])
-        try:
-            PlanDocument.model_validate(document)
-        except ValidationError as error:
-            raise InputError(path, validation_defects(error.errors(include_url=False))) from error
+        checked(PlanDocument, document, SCHEMA, path)
         return _decode(document)
 
     def replace(self, **changes: Any) -> MemoryPlan:
         """Return a copy with some fields changed."""
         return replace(self, **changes)
+
+
+def totals(num_steps: int, residency: Sequence[Residency], transfers: Sequence[Transfer]) -> dict[str, int]:
+    """Return the sums that a plan states about its stays and transfers, by field name."""
+    moved = dict.fromkeys(TransferKind, 0)
+    for transfer in transfers:
+        moved[transfer.kind] += transfer.size_bytes
+    resident = [0] * num_steps
+    for entry in residency:
+        for step in range(entry.start, entry.end):
+            resident[step] += entry.size_bytes
+    return {
+        "traffic_bytes": moved[TransferKind.SPILL] + moved[TransferKind.RETRIEVE],
+        "spill_bytes": moved[TransferKind.SPILL],
+        "retrieve_bytes": moved[TransferKind.RETRIEVE],
+        "compulsory_bytes": moved[TransferKind.LOAD] + moved[TransferKind.STORE],
+        "peak_bytes": max(resident, default=0),
+        "height_bytes": max((entry.offset + entry.size_bytes for entry in residency), default=0),
+    }
 
 
 _PLAIN_FIELDS = (

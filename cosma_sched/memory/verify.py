@@ -6,13 +6,17 @@ It shares no code with the planner and imports no solver. The rules carry the na
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 from cosma_sched.graph import Graph, Tensor, TensorKind
 from cosma_sched.memory.plan import MemoryPlan, Residency, Transfer, TransferKind
 from cosma_sched.result import Status, relative_gap
+
+if TYPE_CHECKING:
+    from cosma_sched.memory.bounds import MemoryBounds
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,40 @@ def verify(graph: Graph, plan: MemoryPlan) -> list[Violation]:
     if any(violation.tensor not in graph.tensors for violation in broken_entries):
         return broken_entries
     return [*broken_entries, *(violation for rule in _RULES for violation in rule(facts))]
+
+
+def verify_bounds(graph: Graph, bounds: MemoryBounds) -> list[Violation]:
+    """Return every figure of the budgets that the graph contradicts; that no order has a lower peak than the bound is not re-proven."""
+    given = [operator.name for operator in graph.operators]
+    if sorted(bounds.order) != sorted(given):
+        return [Violation("order", "is not a permutation of the operators")]
+    step = {name: t for t, name in enumerate(bounds.order)}
+    violations = []
+    for operator in graph.operators:
+        for tensor in dict.fromkeys(operator.inputs):
+            producer = graph.producer(tensor)
+            if producer and step[producer.name] >= step[operator.name]:
+                message = f'operator "{operator.name}" reads it before "{producer.name}" has run'
+                violations.append(Violation("order", message, tensor, step[operator.name]))
+    if violations:
+        return violations
+    needed = _operator_bytes(graph)
+    computed = {
+        "m_r_bytes": max(needed.values()),
+        "m_p_bytes": _peak(graph, bounds.order),
+        "given_order_peak_bytes": _peak(graph, given),
+        "m_h_bytes": (bounds.m_r_bytes + bounds.m_p_bytes) // 2,
+    }
+    for name, value in computed.items():
+        if getattr(bounds, name) != value:
+            violations.append(Violation("totals", f"{name} says {getattr(bounds, name)}, the graph has {value}"))
+    if needed.get(bounds.m_r_operator) != computed["m_r_bytes"]:
+        violations.append(Violation("totals", f'operator "{bounds.m_r_operator}" does not need m_r_bytes'))
+    if not bounds.m_r_bytes <= bounds.m_p_bound_bytes <= bounds.m_p_bytes:
+        violations.append(Violation("bound", f"m_p_bound_bytes {bounds.m_p_bound_bytes} does not lie between M_R and M_P"))
+    if (bounds.m_p_status == Status.OPTIMAL) != (bounds.m_p_bound_bytes == bounds.m_p_bytes):
+        violations.append(Violation("bound", f"m_p_status {bounds.m_p_status} does not go with the bound {bounds.m_p_bound_bytes}"))
+    return violations
 
 
 class _Facts:
@@ -285,17 +323,32 @@ def _totals(facts: _Facts) -> Iterator[Violation]:
 def _budgets(graph: Graph, plan: MemoryPlan) -> Iterator[Violation]:
     if plan.budgets is None:
         return
-    needed = _necessary_bytes(graph)
+    needed = max(_operator_bytes(graph).values())
     if plan.budgets.m_r_bytes != needed:
         yield Violation("totals", f"budgets.m_r_bytes says {plan.budgets.m_r_bytes}, the graph has {needed}")
     if plan.budgets.m_h_bytes != (plan.budgets.m_r_bytes + plan.budgets.m_p_bytes) // 2:
         yield Violation("totals", f"budgets.m_h_bytes says {plan.budgets.m_h_bytes}, which is not half way between M_R and M_P")
 
 
-def _necessary_bytes(graph: Graph) -> int:
-    """Return the most bytes that one operator's own tensors take."""
+def _operator_bytes(graph: Graph) -> dict[str, int]:
+    """Return for each operator the bytes of its own tensors."""
     sizes = {name: tensor.size_bytes for name, tensor in graph.tensors.items() if tensor.kind != TensorKind.PARAMETER}
-    return max(sum(sizes.get(name, 0) for name in {*operator.inputs, *operator.outputs}) for operator in graph.operators)
+    return {operator.name: sum(sizes.get(name, 0) for name in {*operator.inputs, *operator.outputs}) for operator in graph.operators}
+
+
+def _peak(graph: Graph, order: Sequence[str]) -> int:
+    """Return the most bytes live at one step when tensors live from creation, or first use, to last use."""
+    operators = {operator.name: operator for operator in graph.operators}
+    span: dict[str, tuple[int, int]] = {}
+    for t, name in enumerate(order):
+        for tensor in (*operators[name].inputs, *operators[name].outputs):
+            if graph.tensors[tensor].kind != TensorKind.PARAMETER:
+                span[tensor] = (span.get(tensor, (t, t))[0], t)
+    live = [0] * (len(order) + 1)
+    for tensor, (first, last) in span.items():
+        live[first] += graph.tensors[tensor].size_bytes
+        live[last + 1] -= graph.tensors[tensor].size_bytes
+    return max(accumulate(live))
 
 
 def _bound(facts: _Facts) -> Iterator[Violation]:
@@ -323,9 +376,10 @@ def _without_answer(graph: Graph, plan: MemoryPlan) -> Iterator[Violation]:
     for name in ("traffic_bytes", "spill_bytes", "retrieve_bytes", "compulsory_bytes", "peak_bytes", "height_bytes", "gap"):
         if getattr(plan, name) is not None:
             yield Violation("totals", f"{name} says {getattr(plan, name)}, but there is no plan")
+    needed = max(_operator_bytes(graph).values())
     for reason in plan.reasons:
-        if reason.rule == "operator-fits" and not (reason.demand == _necessary_bytes(graph) > plan.scratchpad_bytes):
-            yield Violation("totals", f"reason {reason.rule} says {reason.demand} bytes, the graph needs {_necessary_bytes(graph)}")
+        if reason.rule == "operator-fits" and not (reason.demand == needed > plan.scratchpad_bytes):
+            yield Violation("totals", f"reason {reason.rule} says {reason.demand} bytes, the graph needs {needed}")
     yield from _budgets(graph, plan)
 
 
