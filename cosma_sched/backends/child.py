@@ -51,7 +51,7 @@ class Ending:
 
 
 def start(
-    arguments: Sequence[str], *, folder: Path, stdin: int, stdout: int, stderr: int, lifeline: int | None = None
+    arguments: Sequence[str], *, folder: Path | None = None, stdin: int, stdout: int, stderr: int, lifeline: int | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a child that Ctrl-C on the terminal does not reach: its parent decides what to do with the signal.
 
