@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import random
 from collections.abc import Sequence
-from itertools import combinations
+from itertools import combinations, permutations
 from pathlib import Path
 
 from cosma_sched.graph import Buffer, BufferGap
@@ -66,29 +66,42 @@ def faults(buffers: Sequence[Buffer], offsets: Sequence[int], capacity: int) -> 
     return found
 
 
+def clashing_differences(first: Buffer, second: Buffer) -> set[int]:
+    """Every value of (offset of second - offset of first) at which the two share an address at some time."""
+    found: set[int] = set()
+    for time in range(max(first.lower, second.lower), min(first.upper, second.upper)):
+        (a, b), (c, d) = occupied(first, 0, time), occupied(second, 0, time)
+        if a < b and c < d:
+            found.update(range(a - d + 1, b - c))
+    return found
+
+
 def brute_force(buffers: Sequence[Buffer], capacity: int) -> list[int] | None:
-    """Offsets found by trying every aligned offset of every buffer, or None."""
-    offsets: list[int] = []
+    """Offsets found by trying every aligned offset of every buffer, those with the fewest left first, or None."""
+    clash = {(i, j): clashing_differences(buffers[i], buffers[j]) for i, j in permutations(range(len(buffers)), 2)}
 
-    def extend() -> bool:
-        if len(offsets) == len(buffers):
-            return True
-        new = buffers[len(offsets)]
-        for offset in range(capacity - new.size_bytes + 1) if new.offset is None else [new.offset]:
-            inside = offset + new.size_bytes <= capacity and offset % new.alignment == 0
-            if inside and not any(overlap(old, at, new, offset) for old, at in zip(buffers, offsets, strict=False)):
-                offsets.append(offset)
-                if extend():
-                    return True
-                offsets.pop()
-        return False
+    def extend(left: dict[int, list[int]]) -> dict[int, int] | None:
+        if not left:
+            return {}
+        i = min(left, key=lambda index: len(left[index]))
+        for o in left[i]:
+            rest = {j: [p for p in left[j] if p - o not in clash[i, j]] for j in left if j != i}
+            if all(rest.values()) and (found := extend(rest)) is not None:
+                return {**found, i: o}
+        return None
 
-    return offsets if extend() else None
+    domains = [[o for o in range(0, capacity - b.size_bytes + 1, b.alignment) if b.offset in {None, o}] for b in buffers]
+    found = extend(dict(enumerate(domains))) if all(domains) else None
+    return None if found is None else [found[i] for i in range(len(buffers))]
 
 
-def least_height(buffers: Sequence[Buffer]) -> int:
-    """The least capacity at which brute force packs."""
-    capacity = max((buffer.size_bytes + (buffer.offset or 0) for buffer in buffers), default=0)
+def least_height(buffers: Sequence[Buffer]) -> int | None:
+    """The least capacity at which brute force packs; None where pins exclude any."""
+    pinned = [b for b in buffers if b.offset is not None]
+    if any(overlap(a, a.offset, b, b.offset) for a, b in combinations(pinned, 2)):
+        return None
+    capacity = max([0, *(b.size_bytes + (b.offset or 0) for b in buffers)])
+    capacity = max([capacity, *(sum(hi - lo for lo, hi in (occupied(b, 0, time) for b in buffers)) for time in range(8))])
     while brute_force(buffers, capacity) is None:
         capacity += 1
     return capacity
