@@ -103,7 +103,8 @@ def beam(network: Network, capacity_bytes: int, width: int, *, clock: Clock) -> 
     Cost O(n w d) labels for n operators, width w and d ready operators. No guarantee: it may drop every good beginning.
     """
     expansion = Expansion(network, capacity_bytes)
-    layers: dict[int, list[_Label]] = {0: [expansion.start()]}
+    start = expansion.start()
+    layers: dict[int, list[_Label]] = {start.done.bit_count(): [start]}
     for count in range(network.num_operators):
         layer = layers.pop(count, [])
         kept: dict[tuple[int, int, int], _Label] = {}
