@@ -1,0 +1,97 @@
+"""The commands put together, and `main`: from arguments to an exit code."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+import typer.core
+import typer.main
+
+from cosma_sched import __version__
+from cosma_sched.cli import backends, bounds, inspection, solve, verify, zoo
+from cosma_sched.cli.boundary import Boundary, usage_line
+from cosma_sched.cli.output import Action, show
+from cosma_sched.errors import UsageError
+
+_SOLVER_PACKAGES = ("ortools", "pulp", "onnx", "networkx", "numpy")
+
+_ClickException: type[Exception] = typer.BadParameter.__mro__[2]
+"""Of click, or of the copy of click inside newer releases of typer."""
+
+_HELP = """Plan how a neural network runs on an accelerator whose on-chip memory is too small for it, and prove how good the plan is.
+
+Example: cosma-sched solve densenet121 --scratchpad M_H
+"""
+
+app = typer.Typer(
+    help=_HELP,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+for _command in (solve, bounds, verify, zoo, inspection, backends):
+    app.command(_command.NAME)(_command.command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        lines = [f"cosma-sched {__version__}", f"python {sys.version.split()[0]}"]
+        lines += [f"{package} {_version_of(package)}" for package in _SOLVER_PACKAGES]
+        show("\n".join(lines) + "\n")
+        raise typer.Exit
+
+
+def _version_of(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+@app.callback()
+def _top(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the versions of this program and of the solvers."),
+    ] = False,
+) -> None:
+    del version
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code.
+
+    Parameters
+    ----------
+    argv
+        The arguments after the program's name; those of the process by default.
+
+    Returns
+    -------
+    int
+        0 a verified result, 2 usage, 3 infeasible, 4 nothing found or proven within the limits, 5 bad input, 6 something is not installed,
+        7 verification failed, 130 interrupted, 1 a bug.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
+    with Boundary(debug="--debug" in arguments) as boundary:
+        parsed = _parse(arguments)
+        boundary.exit_code = parsed() if callable(parsed) else parsed
+    return boundary.exit_code
+
+
+def _parse(arguments: list[str]) -> Action | int:
+    """Let typer turn the arguments into an action; what help and version return is an exit code.
+
+    The action runs outside typer, which would take an EOFError of a solver's pipe for a user's end of input.
+    """
+    try:
+        parsed = typer.main.get_command(app).main(arguments, prog_name="cosma-sched", standalone_mode=False)
+    except _ClickException as error:
+        raise UsageError(usage_line(error)) from error
+    except typer.Abort as error:
+        raise KeyboardInterrupt from error
+    return parsed if callable(parsed) else int(parsed or 0)
