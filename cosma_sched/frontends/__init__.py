@@ -1,0 +1,5 @@
+"""Readers: from a name of the zoo, an ONNX file or a graph document to the graph."""
+
+from cosma_sched.frontends.loading import load, load_again
+
+__all__ = ["load", "load_again"]

@@ -1,0 +1,122 @@
+"""`load`: from what a user names to a graph."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cosma_sched.errors import InputError, UsageError, shown
+from cosma_sched.files import read_bytes, sha256
+from cosma_sched.frontends import zoo
+from cosma_sched.frontends.onnx_document import MAX_MODEL_BYTES
+from cosma_sched.frontends.onnx_reader import float_type, read_onnx
+from cosma_sched.frontends.options import OWN_TYPES, Fold, ReadingOptions, Views
+from cosma_sched.graph import Graph, Origin
+
+
+def load(
+    source: str | os.PathLike[str],
+    *,
+    fold: str = "elementwise",
+    views: str = "free",
+    dtype: str | None = None,
+    dims: Mapping[str, int] | None = None,
+) -> Graph:
+    """Read a network.
+
+    Parameters
+    ----------
+    source
+        A name of the zoo, a path that ends in ``.onnx``, a path of a graph document (JSON), or ``-`` for a graph document on standard
+        input. A name of the zoo comes before a file of that name: write ``./resnet50`` for the file.
+    fold
+        ``none``, ``batchnorm``, ``elementwise`` or ``prologue``: which operators join a neighbour.
+    views
+        ``free``, or ``strict`` to keep Transpose, Slice, Split and Gather as operators that write a tensor.
+    dtype
+        Element type such as ``int8`` that replaces every floating-point type; ``file`` keeps the types of the file. By default a zoo
+        network is read as int8 and a file with its own types.
+    dims
+        Sizes of the symbolic dimensions of an ONNX file by name.
+
+    Returns
+    -------
+    Graph
+        The graph; its `origin` says where it comes from and with which options it was read.
+
+    Raises
+    ------
+    UsageError
+        If an option has a value it does not know, or is given for a graph document, to which it cannot apply.
+    InputError
+        If there is no such file or name, or with every mistake of the file.
+    """
+    options = ReadingOptions.checked(fold, views, dtype, dims)
+    name = os.fspath(source)
+    if isinstance(source, str) and source in zoo.names():
+        if dtype is None:
+            options = ReadingOptions.checked(fold, views, zoo.DTYPE, dims)
+        return _read_onnx_file(name, zoo.path(name), options)
+    if name.lower().endswith(".onnx"):
+        return _read_onnx_file(name, Path(name), options)
+    if name != "-" and isinstance(source, str) and _looks_like_a_name(name):
+        zoo.card(name)  # no such model: says which there are
+    _refuse_reading_options(name, options, dtype)
+    content = read_bytes(name)
+    return Graph.from_json(content, name).with_origin(Origin(name, sha256(content)))
+
+
+def load_again(origin: Origin) -> Graph:
+    """Read a network again with the options of an earlier reading.
+
+    Raises
+    ------
+    InputError
+        If the file is gone or has changed.
+    """
+    options = dict(origin.options)
+    graph = load(
+        origin.model,
+        fold=options.get("fold", Fold.ELEMENTWISE.value),
+        views=options.get("views", Views.FREE.value),
+        dtype=options.get("dtype"),
+        dims=options.get("dim"),
+    )
+    if graph.sha256 != origin.sha256:
+        raise InputError(origin.model, f"has changed since: its sha256 is {graph.sha256}, then it was {origin.sha256}")
+    return graph
+
+
+def _looks_like_a_name(source: str) -> bool:
+    return not os.path.exists(source) and os.path.basename(source) == source and not os.path.splitext(source)[1]
+
+
+def _read_onnx_file(name: str, path: Path, options: ReadingOptions) -> Graph:
+    try:
+        content = read_bytes(path, limit_bytes=MAX_MODEL_BYTES)
+    except InputError as error:
+        raise InputError(name, error.defects) from error
+    graph = read_onnx(content, path=name, name=path.stem, options=options)
+    return graph.with_origin(Origin(name, sha256(content), _in_effect(options, graph)))
+
+
+def _in_effect(options: ReadingOptions, graph: Graph) -> dict[str, Any]:
+    """Return the options of a reading as JSON values, with which `load` reads the same again."""
+    dtype = options.dtype.name if options.dtype is not None else float_type(graph) or OWN_TYPES
+    block: dict[str, Any] = {"fold": options.fold.value, "views": options.views.value, "dtype": dtype}
+    return {**block, "dim": dict(options.dims)} if options.dims else block
+
+
+def _refuse_reading_options(name: str, options: ReadingOptions, dtype: str | None) -> None:
+    given = {
+        "--fold": None if options.fold is Fold.ELEMENTWISE else options.fold.value,
+        "--views": None if options.views is Views.FREE else options.views.value,
+        "--dtype": dtype,
+        "--dim": ",".join(f"{dim}={size}" for dim, size in options.dims.items()) or None,
+    }
+    for option, value in given.items():
+        if value is not None:
+            reason = "is a graph document, whose operators and sizes are taken as they are"
+            raise UsageError(f"{option} {value}: {shown(name)} {reason}; {option} is for ONNX files and names of the zoo")
