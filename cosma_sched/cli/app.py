@@ -1,10 +1,9 @@
-"""The commands put together, and `main`: from arguments to an exit code."""
+"""The commands put together: from arguments to an action."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import sys
-from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,7 +12,7 @@ import typer.main
 
 from cosma_sched import __version__
 from cosma_sched.cli import backends, bounds, inspection, solve, verify, zoo
-from cosma_sched.cli.boundary import Boundary, usage_line
+from cosma_sched.cli.boundary import usage_line
 from cosma_sched.cli.output import Action, show
 from cosma_sched.errors import UsageError
 
@@ -62,31 +61,15 @@ def _top(
     del version
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code.
-
-    Parameters
-    ----------
-    argv
-        The arguments after the program's name; those of the process by default.
-
-    Returns
-    -------
-    int
-        0 a verified result, 2 usage, 3 infeasible, 4 nothing found or proven within the limits, 5 bad input, 6 something is not installed,
-        7 verification failed, 130 interrupted, 1 a bug.
-    """
-    arguments = list(sys.argv[1:] if argv is None else argv) or ["--help"]
-    with Boundary(debug="--debug" in arguments) as boundary:
-        parsed = _parse(arguments)
-        boundary.exit_code = parsed() if callable(parsed) else parsed
-    return boundary.exit_code
-
-
-def _parse(arguments: list[str]) -> Action | int:
-    """Let typer turn the arguments into an action; what help and version return is an exit code.
+def parse(arguments: list[str]) -> Action | int:
+    """Turn the arguments into an action; what help and version leave is an exit code.
 
     The action runs outside typer, which would take an EOFError of a solver's pipe for a user's end of input.
+
+    Raises
+    ------
+    UsageError
+        If the arguments are none that the program knows.
     """
     try:
         parsed = typer.main.get_command(app).main(arguments, prog_name="cosma-sched", standalone_mode=False)
@@ -94,4 +77,6 @@ def _parse(arguments: list[str]) -> Action | int:
         raise UsageError(usage_line(error)) from error
     except typer.Abort as error:
         raise KeyboardInterrupt from error
+    except SystemExit:  # rich's way when the reader of the help has gone away
+        return 0
     return parsed if callable(parsed) else int(parsed or 0)

@@ -32,9 +32,9 @@ class Boundary:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> bool:
-        if error is None:
-            return True
-        expected = isinstance(error, CosmaError | KeyboardInterrupt | SystemExit)
+        if error is None or isinstance(error, SystemExit):
+            return error is None
+        expected = isinstance(error, CosmaError | KeyboardInterrupt)
         if self.debug or not expected:
             complain("".join(traceback.format_exception(kind, error, trace)).rstrip("\n"))
         if isinstance(error, CosmaError):
@@ -43,8 +43,6 @@ class Boundary:
         elif isinstance(error, KeyboardInterrupt):
             self.exit_code = 130
             complain("interrupted")
-        elif isinstance(error, SystemExit):
-            self.exit_code = error.code if isinstance(error.code, int) else 0
         else:
             self.exit_code = 1
             complain(_REPORT)

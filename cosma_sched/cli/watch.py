@@ -30,7 +30,7 @@ def watching(subject: str, *, quiet: bool = False, verbose: int = 0) -> Iterator
     quiet
         Show nothing.
     verbose
-        1: every event as a line; 2: the log of the library too.
+        1: lines instead of the live line; 2: the log of the library too.
 
     Yields
     ------
@@ -39,7 +39,7 @@ def watching(subject: str, *, quiet: bool = False, verbose: int = 0) -> Iterator
     """
     if verbose:
         with _log(logging.DEBUG if verbose > 1 else logging.INFO):
-            yield [_print_event]
+            yield [Lines().observe]
         return
     if quiet or not _is_terminal():
         yield []
@@ -53,40 +53,64 @@ def _is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
 
 
-class LiveLine:
-    """The newest event as one line; the screen asks for it at its own pace, so that events cost next to nothing."""
+class Standing:
+    """What is known so far: phases report what they know of, and their clocks are their own."""
 
-    def __init__(self, subject: str) -> None:
-        self._subject = subject
+    def __init__(self) -> None:
         self._start = time.monotonic()
-        self._event: Event | None = None
+        self.phase, self.note = "", ""
+        self.incumbent: int | None = None
+        self.bound: int | None = None
 
     def observe(self, event: Event) -> None:
         """Take an event."""
-        self._event = event
+        self.phase, self.note = event.phase, event.note
+        if event.incumbent is not None:
+            self.incumbent = event.incumbent
+        if event.bound is not None:
+            self.bound = max(event.bound, self.bound or 0)
+
+    @property
+    def seconds(self) -> float:
+        """Elapsed seconds."""
+        return time.monotonic() - self._start
+
+    def __str__(self) -> str:
+        parts = [self.phase]
+        if self.incumbent is not None:
+            parts.append(f"traffic {self.incumbent:,}")
+        if self.bound is not None:
+            parts.append(f"bound {self.bound:,}")
+        if self.incumbent and self.bound is not None:
+            parts.append(f"gap {100 * (self.incumbent - self.bound) / self.incumbent:.1f} %")
+        return "  ".join(filter(None, [*parts, self.note]))
+
+
+class LiveLine(Standing):
+    """The standing as one line; the screen asks for it at its own pace, so that events cost next to nothing."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__()
+        self._subject = subject
 
     def __rich__(self) -> Text:
-        return Text(f"{self._subject}  {event_text(self._event)}{time.monotonic() - self._start:.1f} s", no_wrap=True, overflow="ellipsis")
+        return Text(f"{self._subject}  {self.seconds:.1f} s  {self}", no_wrap=True, overflow="ellipsis")
 
 
-def event_text(event: Event | None) -> str:
-    """Return phase, incumbent, bound and gap of an event, as far as they are known."""
-    if event is None:
-        return ""
-    parts = [event.phase]
-    if event.incumbent is not None:
-        parts.append(f"traffic {event.incumbent:,}")
-    if event.bound is not None:
-        parts.append(f"bound {event.bound:,}")
-    if event.incumbent and event.bound is not None:
-        parts.append(f"gap {100 * (event.incumbent - event.bound) / event.incumbent:.1f} %")
-    if event.note:
-        parts.append(event.note)
-    return "  ".join(parts) + "  "
+class Lines(Standing):
+    """The standing as a line whenever the phase or the incumbent changes, else once a second."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._printed: tuple[str, int | None, int] | None = None
 
-def _print_event(event: Event) -> None:
-    complain(f"{event.seconds:8.2f} s  {event_text(event).rstrip()}")
+    def observe(self, event: Event) -> None:
+        """Take an event."""
+        super().observe(event)
+        state = (self.phase, self.incumbent, int(self.seconds))
+        if state != self._printed:
+            self._printed = state
+            complain(f"{self.seconds:8.2f} s  {self}")
 
 
 @contextlib.contextmanager
