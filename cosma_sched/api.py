@@ -19,12 +19,13 @@ from cosma_sched.memory import plan as plan_module
 from cosma_sched.memory import verify as checker
 from cosma_sched.memory.bounds import MemoryBounds, PeakBounds, peak_bounds
 from cosma_sched.memory.plan import Budgets, MemoryPlan
-from cosma_sched.memory.problem import Network, OrderChoice, Problem
+from cosma_sched.memory.problem import Network, OrderChoice, Problem, Scratchpad
 from cosma_sched.progress import Clock, Observer, Progress
 from cosma_sched.result import Provenance, Reason, Status, Termination, relative_gap
 from cosma_sched.units import parse_size
 
 METHODS = ("auto", "exact")
+TENSORS = ("activations", "all")
 BUDGET_NAMES = ("M_R", "M_H", "M_P")
 MOST_WORKERS = 8
 _LOAD_OPTIONS = ("fold", "views", "dtype", "dim")
@@ -65,13 +66,17 @@ def load(
     return load_graph(source, fold=fold, views=views, dtype=dtype, dims=dims)
 
 
-def memory_bounds(graph: Graph, *, time_limit: float | None = 60.0) -> MemoryBounds:
+def memory_bounds(
+    graph: Graph, *, tensors: str = "activations", align: int | str = 1, reserve: int | str = 0, time_limit: float | None = 60.0
+) -> MemoryBounds:
     """Return the budgets M_R, M_P and M_H of a network, with an order whose peak is M_P.
 
     Parameters
     ----------
     graph
         The network.
+    tensors, align, reserve
+        As in `plan_memory`; the budgets are those of a solve with the same values.
     time_limit
         Seconds for the search for M_P; without a proof in time `m_p_status` is ``feasible``.
 
@@ -82,8 +87,9 @@ def memory_bounds(graph: Graph, *, time_limit: float | None = 60.0) -> MemoryBou
     6
     """
     clock = Clock(time_limit)
-    network = Network(graph)
-    peaks = peak_bounds(network, clock=clock)
+    scratchpad = _scratchpad(1, align, reserve)
+    network = _network(graph, tensors, scratchpad)
+    peaks = peak_bounds(network, reserve_bytes=scratchpad.bottom_bytes, clock=clock)
     status = Status.OPTIMAL if peaks.m_p_is_proven else Status.FEASIBLE
     stopped = Termination.INTERRUPTED if peaks.interrupted else Termination.TIME_LIMIT
     result = MemoryBounds(
@@ -91,7 +97,12 @@ def memory_bounds(graph: Graph, *, time_limit: float | None = 60.0) -> MemoryBou
         termination=Termination.PROVED if peaks.m_p_is_proven else stopped,
         seconds=clock.seconds,
         verified=True,
-        provenance=_provenance(graph, solver="none", proved_by=(peaks.proved_by,) if peaks.m_p_is_proven else ()),
+        provenance=_provenance(
+            graph,
+            solver="none",
+            options=_rules(tensors, scratchpad, of_plan=False),
+            proved_by=(peaks.proved_by,) if peaks.m_p_is_proven else (),
+        ),
         m_r_bytes=peaks.m_r_bytes,
         m_r_operator=network.name_of(peaks.m_r_operator),
         m_p_bytes=peaks.m_p_bytes,
@@ -114,6 +125,11 @@ def plan_memory(  # noqa: PLR0913 - the options of the command, by name
     scratchpad: int | str,
     order: Literal["free", "given", "min-peak"] | str = "free",
     method: Literal["auto", "exact"] | str = "auto",
+    tensors: Literal["activations", "all"] | str = "activations",
+    align: int | str = 1,
+    reserve: int | str = 0,
+    pins: Mapping[str, int] | None = None,
+    allow_relocation: bool = False,
     solver: str = "cpsat",
     profile: str = "default",
     time_limit: float | None = 60.0,
@@ -135,6 +151,16 @@ def plan_memory(  # noqa: PLR0913 - the options of the command, by name
         ``free``: any topological order; ``given``: the graph's own; ``min-peak``: the one with the least peak that `memory_bounds` returns.
     method
         ``auto`` or ``exact``: heuristics, bounds and exact methods until value and bound meet.
+    tensors
+        ``activations``, or ``all`` to plan parameters too: they start in DRAM like inputs.
+    align
+        Offsets are multiples of this many bytes, and a tensor occupies its size rounded up to it.
+    reserve
+        Bytes at the bottom of the scratchpad that no tensor may use.
+    pins
+        Offsets by tensor name: where a tensor lies whenever it is resident.
+    allow_relocation
+        Let a tensor without a copy in DRAM change its address between adjacent steps for twice its size.
     solver, profile, workers, seed
         Back end of the linear programs and its settings. `workers` None takes the machine's cores, at most 8; one worker and a seed give
         the same plan byte for byte.
@@ -169,23 +195,26 @@ def plan_memory(  # noqa: PLR0913 - the options of the command, by name
     workers = _workers(solver, workers)
     settings = SolverOptions(solver=solver, profile=profile, workers=workers, seed=seed)
     clock = Clock(time_limit)
-    network = Network(graph)
-    capacity = _scratchpad_bytes(network, scratchpad, clock)
-    problem = Problem(network, capacity, OrderChoice(order))
+    place = _scratchpad(1, align, reserve, pins, allow_relocation)
+    network = _network(graph, tensors, place)
+    place = replace(place, capacity_bytes=_scratchpad_bytes(network, scratchpad, place.bottom_bytes, clock))
+    problem = Problem(network, place, OrderChoice(order))
     options = {"scratchpad": str(scratchpad), "order": order, "method": method, "gap": gap, "time-limit": time_limit}
+    options |= _rules(tensors, place, of_plan=True)
     provenance = _provenance(graph, solver=solver, profile=profile, seed=seed, workers=workers, options=options)
     if write_model is not None:
-        _write_gap_model(network, capacity, write_model)
+        _write_gap_model(network, place, write_model)
     try:
         answer = plan(problem, options=PlannerOptions(settings, gap), progress=Progress(clock, tuple(observers)))
     except InfeasibleError as error:
-        return _infeasible(error.reasons, capacity, clock, provenance, _budgets(peak_bounds(network, clock=clock)))
+        budgets = _budgets(peak_bounds(network, reserve_bytes=place.bottom_bytes, clock=clock))
+        return _infeasible(error.reasons, place.capacity_bytes, clock, provenance, budgets)
     result = MemoryPlan(
         status=answer.status,
         termination=answer.termination,
         seconds=clock.seconds,
         verified=True,
-        scratchpad_bytes=capacity,
+        scratchpad_bytes=place.capacity_bytes,
         provenance=replace(provenance, proved_by=answer.bound.proved_by),
         bound_bytes=answer.bound.value,
         budgets=_budgets(answer.peaks),
@@ -290,10 +319,27 @@ def _workers(solver: str, workers: int | None) -> int:
     return 1 if solver == "highs" else min(MOST_WORKERS, os.cpu_count() or 1)
 
 
-def _scratchpad_bytes(network: Network, scratchpad: int | str, clock: Clock) -> int:
+def _scratchpad(
+    capacity: int, align: int | str, reserve: int | str, pins: Mapping[str, int] | None = None, allow_relocation: bool = False
+) -> Scratchpad:
+    reserved = 0 if reserve in (0, "0") else parse_size(reserve)
+    return Scratchpad(capacity, parse_size(align), reserved, tuple(sorted((pins or {}).items())), allow_relocation)
+
+
+def _network(graph: Graph, tensors: str, scratchpad: Scratchpad) -> Network:
+    return Network(graph, parameters=_one_of("tensors", tensors, TENSORS) == "all", align_bytes=scratchpad.align_bytes)
+
+
+def _rules(tensors: str, scratchpad: Scratchpad, *, of_plan: bool) -> dict[str, Any]:
+    """Return the options that change what a valid plan is, as the checker reads them from the provenance."""
+    rules: dict[str, Any] = {"tensors": tensors, "align": scratchpad.align_bytes, "reserve": scratchpad.reserve_bytes}
+    return {**rules, "pin": dict(scratchpad.pins), "allow-relocation": scratchpad.allow_relocation} if of_plan else rules
+
+
+def _scratchpad_bytes(network: Network, scratchpad: int | str, bottom_bytes: int, clock: Clock) -> int:
     if scratchpad not in BUDGET_NAMES:
         return parse_size(scratchpad)
-    peaks = peak_bounds(network, clock=clock.within(0.25))
+    peaks = peak_bounds(network, reserve_bytes=bottom_bytes, clock=clock.within(0.25))
     return {"M_R": peaks.m_r_bytes, "M_H": peaks.m_h_bytes, "M_P": peaks.m_p_bytes}[str(scratchpad)]
 
 
@@ -314,10 +360,10 @@ def _infeasible(reasons: Sequence[Reason], capacity: int, clock: Clock, provenan
     )
 
 
-def _write_gap_model(network: Network, capacity: int, path: str) -> None:
+def _write_gap_model(network: Network, scratchpad: Scratchpad, path: str) -> None:
     from cosma_sched.memory.replacement import GapModel
 
-    write_whole(path, GapModel(network, network.given_order, capacity).program(()).mps())
+    write_whole(path, GapModel(network, network.given_order, scratchpad).program(()).mps())
 
 
 def _provenance(

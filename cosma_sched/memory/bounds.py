@@ -121,7 +121,7 @@ def forced_live_bytes(network: Network, v: int) -> int:
 
     Created before: the producer, or for an input some consumer, is an ancestor of v; read after: some consumer is a descendant.
     """
-    return network.bytes_of(forced_live(network, v))
+    return network.space_of(forced_live(network, v))
 
 
 def forced_live(network: Network, v: int) -> int:
@@ -137,13 +137,15 @@ def forced_live(network: Network, v: int) -> int:
     return live
 
 
-def peak_bounds(network: Network, *, clock: Clock | None = None) -> PeakBounds:
+def peak_bounds(network: Network, *, reserve_bytes: int = 0, clock: Clock | None = None) -> PeakBounds:
     """Return M_R, M_P and M_H with what proves M_P.
 
     Parameters
     ----------
     network
         The indexed graph.
+    reserve_bytes
+        Bytes at the bottom of the scratchpad that no tensor may use; every budget includes them.
     clock
         Limits the search for M_P; without a proof in time `m_p_bytes` is the best peak found.
     """
@@ -152,11 +154,11 @@ def peak_bounds(network: Network, *, clock: Clock | None = None) -> PeakBounds:
     floor = max(m_r, *(forced_live_bytes(network, v) for v in range(network.num_operators)))
     found = min_peak_order(network, floor, clock=clock)
     return PeakBounds(
-        m_r_bytes=m_r,
+        m_r_bytes=m_r + reserve_bytes,
         m_r_operator=largest,
-        m_p_bytes=found.peak_bytes,
-        m_p_bound_bytes=found.bound_bytes,
-        given_order_peak_bytes=max(network.live_bytes(network.given_order)),
+        m_p_bytes=found.peak_bytes + reserve_bytes,
+        m_p_bound_bytes=found.bound_bytes + reserve_bytes,
+        given_order_peak_bytes=max(network.live_bytes(network.given_order)) + reserve_bytes,
         min_peak_order=found.order,
         states=found.states,
         proved_by="forced-live" if found.peak_bytes == floor else "search",

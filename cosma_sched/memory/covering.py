@@ -27,7 +27,7 @@ def covering_program(network: Network, capacity_bytes: int) -> Program | None:
     Minimise
         sum_a z_a spill[a] + sum_ac z_a retrieve[a,c]
     Subject to
-        room      sum_a z_a absent[a,v] >= |F(v)| - M                       each v with |F(v)| > M
+        room      sum_a s_a absent[a,v] >= |F(v)| - M                       each v with |F(v)| > M (s_a: bytes a occupies)
         saved     absent[a,v] <= spill[a]                                   activation a
         returned  absent[a,v] <= sum of retrieve[a,c] over possible next uses c of a after v
 
@@ -39,7 +39,7 @@ def covering_program(network: Network, capacity_bytes: int) -> Program | None:
     uses: dict[tuple[int, int], tuple[int, ...]] = {}
     for v in range(network.num_operators):
         alive = forced_live(network, v)
-        excess = network.bytes_of(alive) - capacity_bytes
+        excess = network.space_of(alive) - capacity_bytes
         if excess <= 0:
             continue
         terms = []
@@ -47,7 +47,7 @@ def covering_program(network: Network, capacity_bytes: int) -> Program | None:
             variable = program.binary(("absent", a, v))
             absent[a, v] = variable
             uses[a, v] = tuple(_next_uses(network, a, v))
-            terms.append((variable, network.size[a]))
+            terms.append((variable, network.space[a]))
         program.at_least(terms, excess, "room")
     if not absent:
         return None

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from cosma_sched.memory.layout import Layout, buffers
-from cosma_sched.memory.packing import pack
-from cosma_sched.memory.problem import Network, Order
+from cosma_sched.memory.layout import Layout, place
+from cosma_sched.memory.problem import Network, Order, Scratchpad
 from cosma_sched.memory.replacement import Gap, GapModel
 from cosma_sched.progress import Clock
 
 
-def quick_layout(network: Network, order: Order, capacity_bytes: int, *, clock: Clock, seed: int = 0) -> Layout | None:
+def quick_layout(network: Network, order: Order, scratchpad: Scratchpad, *, clock: Clock, seed: int = 0) -> Layout | None:
     """Return a plan for one order by greedy choice of what leaves the scratchpad, or None if its stays could not be placed.
 
     Two attempts: the gaps that free the most missing bytes per byte of traffic, until every step fits; then every gap there is, which costs
     the most traffic and is the easiest to place. Cost O(g^2 t) for g gaps and t hot steps. No guarantee on the traffic.
     """
-    model = GapModel(network, order, capacity_bytes)
+    model = GapModel(network, order, scratchpad)
     attempts = [greedy_cover(model)]
     if model.is_hot:
         attempts.append(frozenset(gap for a in range(len(network.tensors)) for gap in model.gaps(a)))
     for dropped in attempts:
         stays = model.stays(dropped, frozenset())
-        packing = pack(buffers(network, stays), capacity_bytes, clock=clock, seed=seed, explain=False)
+        packing = place(network, stays, scratchpad, clock=clock, seed=seed, explain=False)
         if packing.offsets is not None:
             return Layout(order, stays, packing.offsets)
     return None
@@ -41,12 +40,12 @@ def greedy_cover(model: GapModel) -> frozenset[Gap]:
 
         def worth(gap: Gap) -> tuple[float, Gap]:
             size, backed = network.size[gap[0]], network.backed >> gap[0] & 1 or gap[0] in written
-            useful = sum(min(size, missing[row]) for row in rows_of[gap] if missing[row] > 0)
+            useful = sum(min(network.space[gap[0]], missing[row]) for row in rows_of[gap] if missing[row] > 0)
             return useful / (size if backed else 2 * size), gap
 
         best = max((gap for gap in rows_of if gap not in dropped), key=worth)
         dropped.add(best)
         written.add(best[0])
         for row in rows_of[best]:
-            missing[row] -= network.size[best[0]]
+            missing[row] -= network.space[best[0]]
     return frozenset(dropped)

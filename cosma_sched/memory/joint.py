@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from cosma_sched.memory.ordering import live_after, ready_after
-from cosma_sched.memory.problem import Network, Order, bits, mask_of
+from cosma_sched.memory.problem import Network, Order, bits
 from cosma_sched.progress import Clock, Progress
 from cosma_sched.result import Termination
 
@@ -136,7 +136,7 @@ class Expansion:
         network = self.network
         for v in bits(label.ready):
             during = label.resident | network.operands(v)
-            excess = network.bytes_of(during) - self.capacity
+            excess = network.space_of(during) - self.capacity
             if excess <= 0:
                 yield self._eager(self._after(label, v, 0))
                 continue
@@ -145,7 +145,7 @@ class Expansion:
 
     def _minimal_evictions(self, candidates: int, excess: int) -> Iterator[int]:
         """Yield every set of candidates that frees at least `excess` bytes and none of whose parts does."""
-        size = self.network.size
+        size = self.network.space
         members = sorted(bits(candidates), key=lambda a: -size[a])
         rest = [0] * (len(members) + 1)
         for i in reversed(range(len(members))):
@@ -188,22 +188,23 @@ class Expansion:
     def _costs_nothing_now(self, label: _Label, v: int) -> bool:
         network = self.network
         reads = network.reads[v]
-        if reads & ~label.resident or network.bytes_of(label.resident | network.writes[v]) > self.capacity:
+        if reads & ~label.resident or network.space_of(label.resident | network.writes[v]) > self.capacity:
             return False
         done = label.done | 1 << v
-        surviving = sum(network.size[a] for a in bits(network.writes[v]) if network.consumers[a])
-        if not surviving:
+        outputs = [a for a in bits(network.writes[v]) if network.consumers[a]]
+        if not outputs:
             return True
+        surviving, cost = sum(network.space[a] for a in outputs), 2 * sum(network.size[a] for a in outputs)
         dying = [a for a in bits(reads) if not network.consumers[a] & ~done]
-        freed = sum(network.size[a] for a in dying)
+        freed = sum(network.space[a] for a in dying)
         if freed < surviving:
             return False
         price = {a: network.size[a] * (1 if label.copied >> a & 1 else 2) for a in dying}
         if len(dying) > _MOST_DYING_TO_ENUMERATE:
-            factor = 1 if label.copied & mask_of(dying) else 2
-            return factor * (freed - surviving) >= 2 * surviving
+            # enough for every part S: what it costs is at least its bytes times the least price per byte
+            return all(price[a] * (freed - surviving) >= cost * network.space[a] for a in dying)
         return all(
-            freed - sum(network.size[a] for a in part) >= surviving or sum(price[a] for a in part) >= 2 * surviving
+            freed - sum(network.space[a] for a in part) >= surviving or sum(price[a] for a in part) >= cost
             for count in range(1, len(dying) + 1)
             for part in combinations(dying, count)
         )

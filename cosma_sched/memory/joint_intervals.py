@@ -108,7 +108,7 @@ class IntervalProgram:
         length = self.model.new_int_var(0, self.network.num_operators, f"length_{a}_{d}_{c}")
         start, end = self.position[d] + 1, self.position[c]
         self._intervals.append(self.model.new_optional_interval_var(start, length, end, kept, f"stay_{a}_{d}_{c}"))
-        self._demands.append(self.network.size[a])
+        self._demands.append(self.network.space[a])
         self.keep[a, d, c] = kept
         return kept
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from cosma_sched.graph import Buffer
+from cosma_sched.memory.packing import Packing, pack
 from cosma_sched.memory.plan import Residency, Transfer, TransferKind
-from cosma_sched.memory.problem import Network, Order
+from cosma_sched.memory.problem import Network, Order, Scratchpad
+from cosma_sched.progress import Clock
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -46,9 +48,22 @@ class Layout:
         return tuple(sorted(moves, key=lambda move: (move.step, move.tensor, move.kind)))
 
 
-def buffers(network: Network, stays: Sequence[Stay]) -> list[Buffer]:
-    """Return the stays as rectangles to pack; names are unique and say tensor and first step."""
-    return [Buffer(f"{network.tensors[s.tensor].name}@{s.start}", s.start, s.end, network.size[s.tensor]) for s in stays]
+def place(network: Network, stays: Sequence[Stay], scratchpad: Scratchpad, *, clock: Clock, seed: int, explain: bool = True) -> Packing:
+    """Pack the stays into the scratchpad; the offsets that come back count from its own bottom.
+
+    The reserved bytes are left out of what is packed and added to the offsets afterwards.
+    """
+    bottom, pins = scratchpad.bottom_bytes, dict(scratchpad.pins)
+    rectangles = []
+    for stay in stays:
+        name = network.tensors[stay.tensor].name
+        pin = pins[name] - bottom if name in pins else None
+        space = network.space[stay.tensor]
+        rectangles.append(Buffer(f"{name}@{stay.start}", stay.start, stay.end, space, scratchpad.align_bytes, pin))
+    packing = pack(rectangles, scratchpad.usable_bytes, clock=clock, seed=seed, explain=explain)
+    if packing.offsets is None or not bottom:
+        return packing
+    return replace(packing, offsets=tuple(offset + bottom for offset in packing.offsets))
 
 
 def _by_tensor(stays: Sequence[Stay]) -> dict[int, list[Stay]]:

@@ -161,9 +161,9 @@ class _PeakSearch:
         network = self.network
         done = state.done | 1 << v
         during = state.live | network.operands(v)
-        peak = max(state.peak, network.bytes_of(during))
+        peak = max(state.peak, network.space_of(during))
         live = live_after(network, done, during, v)
-        return _State(done, ready_after(network, done, state.ready, v), live, network.bytes_of(live), peak, state, (v,))
+        return _State(done, ready_after(network, done, state.ready, v), live, network.space_of(live), peak, state, (v,))
 
     def _eager(self, state: _State) -> _State:
         """Run every operator that costs nothing to run now; the steps become part of the state's own path."""

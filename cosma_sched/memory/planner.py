@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from cosma_sched.backends import SolverOptions
 from cosma_sched.errors import Lever, Reason
@@ -13,7 +13,7 @@ from cosma_sched.memory.covering import covering_bound
 from cosma_sched.memory.heuristic import quick_layout
 from cosma_sched.memory.joint_intervals import search_by_intervals
 from cosma_sched.memory.layout import Layout, Stay
-from cosma_sched.memory.problem import Network, Order, OrderChoice, Problem, require_operators_fit
+from cosma_sched.memory.problem import Network, Order, OrderChoice, Problem, Scratchpad, require_operators_fit
 from cosma_sched.memory.replacement import OrderAnswer, least_traffic
 from cosma_sched.progress import Clock, Progress
 from cosma_sched.result import Bound, Status, Termination, relative_gap
@@ -88,7 +88,8 @@ class _Planner:
     def __init__(self, problem: Problem, options: PlannerOptions, progress: Progress) -> None:
         self.problem, self.options, self.progress = problem, options, progress
         self.network: Network = problem.network
-        self.capacity = problem.capacity_bytes
+        self.scratchpad: Scratchpad = problem.scratchpad
+        self.capacity = problem.scratchpad.usable_bytes
         self.clock: Clock = progress.clock
         self.layout: Layout | None = None
         self.traffic: int | None = None
@@ -99,7 +100,7 @@ class _Planner:
 
     def run(self) -> Answer:
         self.progress.report("peak")
-        self.peaks = peak_bounds(self.network, clock=self.clock.within(0.25))
+        self.peaks = peak_bounds(self.network, reserve_bytes=self.scratchpad.bottom_bytes, clock=self.clock.within(0.25))
         try:
             if self.peaks.interrupted:
                 self._quick(self.network.given_order)
@@ -124,7 +125,7 @@ class _Planner:
     def _one_order(self, order: Order) -> None:
         self._quick(order)
         self.progress.report("order", incumbent=self.traffic, bound=self.bound.value)
-        answer = least_traffic(self.network, order, self.capacity, options=self.options.solver, clock=self.clock)
+        answer = least_traffic(self.network, order, self.scratchpad, options=self.options.solver, clock=self.clock)
         self._take_bound(answer.bound_bytes, BY_GAP_MODEL)
         self._take(answer)
         if answer.status == Status.INFEASIBLE:
@@ -133,7 +134,7 @@ class _Planner:
         self.termination = answer.termination
 
     def _quick(self, order: Order) -> None:
-        layout = quick_layout(self.network, order, self.capacity, clock=self.clock.within(0.2), seed=self.options.solver.seed)
+        layout = quick_layout(self.network, order, self.scratchpad, clock=self.clock.within(0.2), seed=self.options.solver.seed)
         if layout is not None:
             self._take_layout(layout, layout.traffic_bytes(self.network))
 
@@ -164,7 +165,7 @@ class _Planner:
     def _improve(self, order: Order, clock: Clock) -> OrderAnswer:
         """Plan one order; what is proven about it alone does not bound the others."""
         self.progress.report("order", incumbent=self.traffic, bound=self.bound.value)
-        answer = least_traffic(self.network, order, self.capacity, options=self.options.solver, clock=clock, cutoff_bytes=self.traffic)
+        answer = least_traffic(self.network, order, self.scratchpad, options=self.options.solver, clock=clock, cutoff_bytes=self.traffic)
         self._take(answer)
         return answer
 
@@ -210,7 +211,7 @@ class _Planner:
         least: int | None = None
         for order in self.network.orders():
             answer = least_traffic(
-                self.network, order, self.capacity, options=self.options.solver, clock=self.clock, cutoff_bytes=self.traffic
+                self.network, order, self.scratchpad, options=self.options.solver, clock=self.clock, cutoff_bytes=self.traffic
             )
             self._take(answer)
             if answer.status == Status.INFEASIBLE:
@@ -235,7 +236,7 @@ class _Planner:
                 self._quick(order)
         if self.layout is None:
             answer = least_traffic(
-                self.network, self.network.given_order, self.capacity, options=self.options.solver, clock=self.clock.within(0.5)
+                self.network, self.network.given_order, self.scratchpad, options=self.options.solver, clock=self.clock.within(0.5)
             )
             if answer.clash:
                 self.reasons = (self._placement_reason(answer.clash, [self.network.given_order]),)
@@ -290,7 +291,7 @@ class _Planner:
     def _placement_reason(self, clash: tuple[Stay, ...], orders: list[Order]) -> Reason:
         """Say which stays cannot be placed together, and the least scratchpad found with which a plan exists."""
         network = self.network
-        terms = tuple((f'"{network.tensors[s.tensor].name}" steps {s.start} to {s.end - 1}', network.size[s.tensor]) for s in clash)
+        terms = tuple((f'"{network.tensors[s.tensor].name}" steps {s.start} to {s.end - 1}', network.space[s.tensor]) for s in clash)
         first, last = max(stay.start for stay in clash), min(stay.end for stay in clash) - 1
         where = f"steps {min(stay.start for stay in clash)} to {max(stay.end for stay in clash) - 1}" if first > last else f"step {first}"
         least = self._least_capacity(orders)
@@ -298,19 +299,20 @@ class _Planner:
         return Reason(
             rule="placement",
             where=where,
-            statement=f"{len(clash)} tensors cannot be placed together in {self.capacity} bytes, and none of them can leave the scratchpad",
+            statement=f"{len(clash)} tensors cannot be placed together in {self.scratchpad.capacity_bytes} bytes, and none of them can leave the scratchpad",
             demand=least,
-            limit=self.capacity,
-            short=None if least is None else least - self.capacity,
+            limit=self.scratchpad.capacity_bytes,
+            short=None if least is None else least - self.scratchpad.capacity_bytes,
             terms=terms,
             levers=levers,
         )
 
     def _least_capacity(self, orders: list[Order]) -> int | None:
         """Return the least capacity found at which one of the orders has a plan, by bisection over multiples of the sizes' divisor."""
-        unit = math.gcd(*self.network.size)
+        unit = math.gcd(*self.network.space)
         low = self.capacity // unit
-        high = sum(self.network.size) // unit  # certainly enough: nothing shares an address
+        highest_pin = max((offset for _, offset in self.scratchpad.pins), default=0)
+        high = (sum(self.network.space) + highest_pin) // unit  # certainly enough: nothing shares an address
         found = None
         while low + 1 < high or found is None:
             middle = high if found is None else (low + high) // 2
@@ -322,11 +324,12 @@ class _Planner:
                 low = middle
             if self.clock.expired:
                 break
-        return None if found is None else found * unit
+        return None if found is None else found * unit + self.scratchpad.bottom_bytes
 
     def _has_plan(self, orders: list[Order], capacity: int) -> bool:
         def planned(order: Order) -> bool:
-            answer = least_traffic(self.network, order, capacity, options=self.options.solver, clock=self.clock.within(0.3))
+            scratchpad = replace(self.scratchpad, capacity_bytes=capacity + self.scratchpad.bottom_bytes)
+            answer = least_traffic(self.network, order, scratchpad, options=self.options.solver, clock=self.clock.within(0.3))
             return answer.layout is not None
 
         return any(planned(order) for order in orders)

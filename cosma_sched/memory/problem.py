@@ -6,16 +6,19 @@ a for tensor a of `Network.tensors`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from cosma_sched.errors import InfeasibleError, Lever, Reason, UsageError
+from cosma_sched.errors import InfeasibleError, Lever, Reason, UsageError, suggestion
 from cosma_sched.graph import Graph, TensorKind
 
 Order = tuple[int, ...]
 """Operators, by position in the given order, in the order in which they run."""
+
+
+_MOST_SUMS_REMEMBERED = 1_000_000
 
 
 class OrderChoice(StrEnum):
@@ -45,22 +48,30 @@ def mask_of(members: Sequence[int]) -> int:
 class Network:
     """A graph as the memory planner sees it: tensors that count, masks of operands and of precedence.
 
-    Parameters count only on request; tensors that no operator touches never count.
+    Tensors that no operator touches never count.
 
     Parameters
     ----------
     graph
         The graph.
+    parameters
+        Whether parameters count; they are inputs then.
+    align_bytes
+        In the scratchpad every tensor occupies its size rounded up to a multiple of this.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, *, parameters: bool = False, align_bytes: int = 1) -> None:
         self.graph = graph
         touched = {name for operator in graph for name in (*operator.inputs, *operator.outputs)}
-        counted = [t for t in graph.tensors.values() if t.kind != TensorKind.PARAMETER and t.name in touched]
+        counted = [t for t in graph.tensors.values() if (parameters or t.kind != TensorKind.PARAMETER) and t.name in touched]
         index = {tensor.name: a for a, tensor in enumerate(counted)}
+        self.index: Mapping[str, int] = index
+        """Position of each tensor by name."""
         self.tensors = tuple(counted)
         self.size: tuple[int, ...] = tuple(tensor.size_bytes for tensor in counted)
-        """Bytes of each tensor."""
+        """Bytes of each tensor: what a transfer costs."""
+        self.space: tuple[int, ...] = tuple(-(-size // align_bytes) * align_bytes for size in self.size)
+        """Bytes each tensor occupies in the scratchpad."""
         self.reads: tuple[int, ...] = tuple(mask_of([index[name] for name in op.inputs if name in index]) for op in graph)
         """Tensors each operator reads."""
         self.writes: tuple[int, ...] = tuple(mask_of([index[name] for name in op.outputs]) for op in graph)
@@ -76,6 +87,7 @@ class Network:
         self.inputs = mask_of([a for a, tensor in enumerate(counted) if not tensor.kind.is_produced])
         """Tensors that start in DRAM."""
         self._bytes: dict[int, int] = {0: 0}
+        self._space = self._bytes if self.space == self.size else {0: 0}
 
     def _consumers(self) -> tuple[int, ...]:
         masks = [0] * len(self.tensors)
@@ -139,21 +151,19 @@ class Network:
 
     def bytes_of(self, tensors: int) -> int:
         """Return the bytes of a set of tensors; remembered, because searches ask for the same sets again and again."""
-        total = self._bytes.get(tensors)
-        if total is None:
-            total = sum(self.size[a] for a in bits(tensors))
-            if len(self._bytes) > 1_000_000:
-                self._bytes = {0: 0}
-            self._bytes[tensors] = total
-        return total
+        return _remembered_sum(self._bytes, self.size, tensors)
+
+    def space_of(self, tensors: int) -> int:
+        """Return the bytes that a set of tensors occupies in the scratchpad."""
+        return _remembered_sum(self._space, self.space, tensors)
 
     def operands(self, v: int) -> int:
         """Return the tensors that operator v reads or writes."""
         return self.reads[v] | self.writes[v]
 
     def operand_bytes(self, v: int) -> int:
-        """Return the bytes that operator v needs at once."""
-        return self.bytes_of(self.operands(v))
+        """Return the bytes of the scratchpad that operator v needs at once."""
+        return self.space_of(self.operands(v))
 
     def name_of(self, v: int) -> str:
         """Return the name of operator v."""
@@ -180,11 +190,11 @@ class Network:
         return steps
 
     def live_bytes(self, order: Order) -> list[int]:
-        """Return for each step the bytes of the tensors between first and last use."""
+        """Return for each step the bytes that the tensors between first and last use occupy."""
         change = [0] * (self.num_operators + 1)
         for a, steps in enumerate(self.uses(order)):
-            change[steps[0]] += self.size[a]
-            change[steps[-1] + 1] -= self.size[a]
+            change[steps[0]] += self.space[a]
+            change[steps[-1] + 1] -= self.space[a]
         live, total = [], 0
         for t in range(self.num_operators):
             total += change[t]
@@ -220,6 +230,63 @@ class Network:
         return mask_of([v for v in bits(self.everything & ~done) if not self.predecessors[v] & ~done])
 
 
+def _remembered_sum(known: dict[int, int], weights: Sequence[int], members: int) -> int:
+    total = known.get(members)
+    if total is None:
+        total = sum(weights[a] for a in bits(members))
+        if len(known) > _MOST_SUMS_REMEMBERED:
+            known.clear()
+        known[members] = total
+    return total
+
+
+@dataclass(frozen=True, slots=True)
+class Scratchpad:
+    """The scratchpad and the rules for placing tensors in it.
+
+    Parameters
+    ----------
+    capacity_bytes
+        Its size, > 0.
+    align_bytes
+        Offsets are multiples of this.
+    reserve_bytes
+        Bytes at the bottom that no tensor may use.
+    pins
+        (tensor name, offset): where a tensor lies whenever it is resident.
+    allow_relocation
+        Whether a tensor without a copy in DRAM may be written and read again between two adjacent steps to change its address.
+    """
+
+    capacity_bytes: int
+    align_bytes: int = 1
+    reserve_bytes: int = 0
+    pins: tuple[tuple[str, int], ...] = ()
+    allow_relocation: bool = False
+
+    def __post_init__(self) -> None:
+        if self.capacity_bytes <= 0:
+            raise UsageError(f"scratchpad must be > 0 bytes, got {self.capacity_bytes}")
+        if self.align_bytes < 1:
+            raise UsageError(f"align must be >= 1 byte, got {self.align_bytes}")
+        if self.reserve_bytes < 0:
+            raise UsageError(f"reserve must be >= 0 bytes, got {self.reserve_bytes}")
+        for name, offset in self.pins:
+            if offset < self.bottom_bytes or offset % self.align_bytes:
+                least = f"a multiple of {self.align_bytes} and >= {self.bottom_bytes}"
+                raise UsageError(f'pin of "{name}" must be {least}, got {offset}')
+
+    @property
+    def bottom_bytes(self) -> int:
+        """The lowest offset that a tensor may have: the reserved bytes, rounded up to the alignment."""
+        return -(-self.reserve_bytes // self.align_bytes) * self.align_bytes
+
+    @property
+    def usable_bytes(self) -> int:
+        """Bytes that tensors can share: the capacity without the reserved bytes, in whole multiples of the alignment."""
+        return max(0, (self.capacity_bytes - self.bottom_bytes) // self.align_bytes * self.align_bytes)
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """A network and the scratchpad it has to run in.
@@ -228,19 +295,20 @@ class Problem:
     ----------
     network
         The indexed graph.
-    capacity_bytes
-        Size of the scratchpad, > 0.
+    scratchpad
+        The scratchpad with its rules.
     order
         Which orders are allowed.
     """
 
     network: Network
-    capacity_bytes: int
+    scratchpad: Scratchpad
     order: OrderChoice = OrderChoice.FREE
 
     def __post_init__(self) -> None:
-        if self.capacity_bytes <= 0:
-            raise UsageError(f"scratchpad must be > 0 bytes, got {self.capacity_bytes}")
+        for name, _ in self.scratchpad.pins:
+            if name not in self.network.index:
+                raise UsageError(f'pin of "{name}": no such tensor{suggestion(name, self.network.index)}')
 
 
 def largest_operator(network: Network) -> int:
@@ -256,17 +324,20 @@ def require_operators_fit(problem: Problem) -> None:
     InfeasibleError
         If the largest operator does not fit; the reason names it, its tensors, their bytes and M_R.
     """
-    network, capacity = problem.network, problem.capacity_bytes
+    network, scratchpad = problem.network, problem.scratchpad
     v = largest_operator(network)
-    demand = network.operand_bytes(v)
-    if demand <= capacity:
+    if network.operand_bytes(v) <= scratchpad.usable_bytes:
         return
+    capacity, reserved = scratchpad.capacity_bytes, scratchpad.bottom_bytes
+    demand = network.operand_bytes(v) + reserved
     operator = network.graph.operators[v]
     terms = [
-        (f'{role} "{network.tensors[a].name}"', network.size[a])
+        (f'{role} "{network.tensors[a].name}"', network.space[a])
         for role, mask in (("input", network.reads[v]), ("output", network.writes[v]))
         for a in bits(mask)
     ]
+    if reserved:
+        terms.append(("reserved", reserved))
     reason = Reason(
         rule="operator-fits",
         where=f'step {v}, {operator.type} "{operator.name}"'

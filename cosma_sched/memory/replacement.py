@@ -8,9 +8,9 @@ from itertools import pairwise
 
 from cosma_sched.backends import Outcome, SolverOptions, solve_linear
 from cosma_sched.backends.linear import Program
-from cosma_sched.memory.layout import Layout, Stay, buffers
-from cosma_sched.memory.packing import Packing, pack
-from cosma_sched.memory.problem import Network, Order
+from cosma_sched.memory.layout import Layout, Stay, place
+from cosma_sched.memory.packing import Packing
+from cosma_sched.memory.problem import Network, Order, Scratchpad
 from cosma_sched.progress import Clock
 from cosma_sched.result import Status, Termination
 
@@ -53,10 +53,11 @@ class OrderAnswer:
 
 @dataclass(frozen=True)
 class GapModel:
-    """The decisions for one order at one capacity.
+    """The decisions for one order in one scratchpad.
 
     For tensor a of size z_a let its uses be the step that creates it (or first reads it) and the later steps that read it. live(t) is the
-    bytes of all tensors between first and last use, M the capacity; step t is hot if live(t) > M.
+    bytes that all tensors between first and last use occupy, M the usable bytes; step t is hot if live(t) > M. (With an alignment a tensor
+    occupies s_a >= z_a bytes; s_a stands in the rows, z_a in the objective.)
 
     Variables
         drop[a,p,q]  binary  a is absent during the gap between its uses p and q
@@ -66,8 +67,8 @@ class GapModel:
         sum_a z_a spill[a] + sum z_a drop[a,p,q] + sum z_a move[a,t]
     Subject to
         saved     drop[a,p,q] <= spill[a]                                      activation a
-        copied    move[a,t] <= sum of drop[a,p,q] with q < t                   activation a
-        capacity  sum over gaps with p < t < q of z_a drop[a,p,q] >= live(t) - M    hot step t
+        copied    move[a,t] <= sum of drop[a,p,q] with q < t                   activation a; with relocation: move[a,t] <= spill[a]
+        capacity  sum over gaps with p < t < q of s_a drop[a,p,q] >= live(t) - M    hot step t
         cut       sum of the drops and moves that break a clash >= 1           clash found by packing
 
     Exact for capacity: an absence inside a gap may be extended to the whole gap; it costs the same, frees more, and keeps every stay a part
@@ -77,7 +78,7 @@ class GapModel:
 
     network: Network
     order: Order
-    capacity_bytes: int
+    scratchpad: Scratchpad
     uses: list[list[int]] = field(init=False)
     demand: list[tuple[tuple[Gap, ...], int]] = field(init=False)
     """Rows of the family capacity: gaps that cross a hot step, bytes that have to go."""
@@ -92,8 +93,8 @@ class GapModel:
         return [(tensor, p, q) for p, q in pairwise(steps) if q - p >= 2]
 
     def _demand(self) -> list[tuple[tuple[Gap, ...], int]]:
-        live = self.network.live_bytes(self.order)
-        crossing: dict[int, list[Gap]] = {t: [] for t, total in enumerate(live) if total > self.capacity_bytes}
+        live, capacity = self.network.live_bytes(self.order), self.scratchpad.usable_bytes
+        crossing: dict[int, list[Gap]] = {t: [] for t, total in enumerate(live) if total > capacity}
         for a in range(len(self.network.tensors)):
             for gap in self.gaps(a):
                 for t in range(gap[1] + 1, gap[2]):
@@ -102,7 +103,7 @@ class GapModel:
         rows: dict[tuple[Gap, ...], int] = {}
         for t, gaps in crossing.items():
             key = tuple(gaps)
-            rows[key] = max(rows.get(key, 0), live[t] - self.capacity_bytes)
+            rows[key] = max(rows.get(key, 0), live[t] - capacity)
         return list(rows.items())
 
     @property
@@ -123,11 +124,14 @@ class GapModel:
         return tuple(result)
 
     def ways_out(self, stay: Stay) -> Cut:
-        """Return the gaps and the moves that interrupt a stay."""
+        """Return the gaps and the moves that interrupt a stay; a pinned tensor has no other address to move to."""
         gaps = tuple(gap for gap in self.gaps(stay.tensor) if stay.start <= gap[1] and gap[2] < stay.end)
         steps = [t for t in self.uses[stay.tensor] if stay.start <= t < stay.end]
-        backed = bool(self.network.backed >> stay.tensor & 1)
-        moves = tuple((stay.tensor, t) for before, t in pairwise(steps) if t == before + 1 and (backed or self.enabling(stay.tensor, t)))
+        if self.network.tensors[stay.tensor].name in dict(self.scratchpad.pins):
+            return gaps, ()
+        free = bool(self.network.backed >> stay.tensor & 1) or self.scratchpad.allow_relocation
+        adjacent = [t for before, t in pairwise(steps) if t == before + 1]
+        moves = tuple((stay.tensor, t) for t in adjacent if free or self.enabling(stay.tensor, t))
         return gaps, moves
 
     def enabling(self, tensor: int, t: int) -> list[Gap]:
@@ -143,7 +147,7 @@ class GapModel:
         wanted |= {gap for a, t in unbacked_moves for gap in self.enabling(a, t)}
         drop = {gap: program.binary(("drop", *gap)) for gap in sorted(wanted)}
         move = {key: program.binary(("move", *key)) for key in moves}
-        spilled = sorted({gap[0] for gap in wanted if not self.network.backed >> gap[0] & 1})
+        spilled = sorted({key[0] for key in (*wanted, *unbacked_moves) if not self.network.backed >> key[0] & 1})
         spill = {a: program.binary(("spill", a)) for a in spilled}
         size = self.network.size
         program.minimise(
@@ -154,9 +158,10 @@ class GapModel:
             if gap[0] in spill:
                 program.at_most([(variable, 1), (spill[gap[0]], -1)], 0, "saved")
         for a, t in unbacked_moves:
-            program.at_most([(move[a, t], 1), *((drop[gap], -1) for gap in self.enabling(a, t))], 0, "copied")
+            copies = [spill[a]] if self.scratchpad.allow_relocation else [drop[gap] for gap in self.enabling(a, t)]
+            program.at_most([(move[a, t], 1), *((copy, -1) for copy in copies)], 0, "copied")
         for gaps, excess in self.demand:
-            program.at_least([(drop[gap], size[gap[0]]) for gap in gaps], excess, "capacity")
+            program.at_least([(drop[gap], self.network.space[gap[0]]) for gap in gaps], excess, "capacity")
         for gaps, moves_of_cut in cuts:
             program.at_least([*((drop[gap], 1) for gap in gaps), *((move[key], 1) for key in moves_of_cut)], 1, "cut")
         return program
@@ -175,7 +180,7 @@ class Decision:
 def least_traffic(
     network: Network,
     order: Order,
-    capacity_bytes: int,
+    scratchpad: Scratchpad,
     *,
     options: SolverOptions,
     clock: Clock,
@@ -185,8 +190,8 @@ def least_traffic(
 
     Parameters
     ----------
-    network, order, capacity_bytes
-        What to plan; every operator's own tensors fit into the capacity.
+    network, order, scratchpad
+        What to plan; every operator's own tensors fit.
     options
         The back end of the gap model.
     clock
@@ -194,15 +199,15 @@ def least_traffic(
     cutoff_bytes
         Stop as soon as the bound reaches this value: the order is then of no interest to the caller.
     """
-    model = GapModel(network, order, capacity_bytes)
+    model = GapModel(network, order, scratchpad)
     return _Cutting(model, options, clock, cutoff_bytes).run()
 
 
 def capacity_traffic(
-    network: Network, order: Order, capacity_bytes: int, *, options: SolverOptions, clock: Clock
+    network: Network, order: Order, scratchpad: Scratchpad, *, options: SolverOptions, clock: Clock
 ) -> tuple[int | None, int]:
     """Return (least traffic, proven bound) for one order when addresses are left out; traffic None if the solver found nothing."""
-    decision = _decide(GapModel(network, order, capacity_bytes), (), options, clock)
+    decision = _decide(GapModel(network, order, scratchpad), (), options, clock)
     return (None, 0) if not isinstance(decision, Decision) else (decision.traffic_bytes, decision.bound_bytes)
 
 
@@ -251,7 +256,7 @@ class _Cutting:
 
     def _pack(self, stays: Sequence[Stay]) -> Packing:
         limit = self.clock.within(SHARE_OF_TIME_TO_PACK)
-        return pack(buffers(self.model.network, stays), self.model.capacity_bytes, clock=limit, seed=self.options.seed)
+        return place(self.model.network, stays, self.model.scratchpad, clock=limit, seed=self.options.seed)
 
     def _placed(self, stays: tuple[Stay, ...], offsets: tuple[int, ...], traffic: int) -> OrderAnswer:
         layout = Layout(self.model.order, stays, offsets)

@@ -6,14 +6,14 @@ It shares no code with the planner and imports no solver. The rules carry the na
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 from cosma_sched.graph import Graph, Tensor, TensorKind
 from cosma_sched.memory.plan import MemoryPlan, Residency, Transfer, TransferKind
-from cosma_sched.result import Status, relative_gap
+from cosma_sched.result import Provenance, Status, relative_gap
 
 if TYPE_CHECKING:
     from cosma_sched.memory.bounds import MemoryBounds
@@ -87,11 +87,12 @@ def verify_bounds(graph: Graph, bounds: MemoryBounds) -> list[Violation]:
                 violations.append(Violation("order", message, tensor, step[operator.name]))
     if violations:
         return violations
-    needed = _operator_bytes(graph)
+    rules = _Rules.of(bounds.provenance)
+    needed = _operator_bytes(graph, rules)
     computed = {
         "m_r_bytes": max(needed.values()),
-        "m_p_bytes": _peak(graph, bounds.order),
-        "given_order_peak_bytes": _peak(graph, given),
+        "m_p_bytes": _peak(graph, bounds.order, rules),
+        "given_order_peak_bytes": _peak(graph, given, rules),
         "m_h_bytes": (bounds.m_r_bytes + bounds.m_p_bytes) // 2,
     }
     for name, value in computed.items():
@@ -106,6 +107,41 @@ def verify_bounds(graph: Graph, bounds: MemoryBounds) -> list[Violation]:
     return violations
 
 
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """The options that change what a valid plan is."""
+
+    parameters: bool
+    align: int
+    reserve: int
+    pins: Mapping[str, int]
+    relocation: bool
+
+    @classmethod
+    def of(cls, provenance: Provenance) -> _Rules:
+        options = provenance.options
+        return cls(
+            parameters=options.get("tensors") == "all",
+            align=int(options.get("align", 1)),
+            reserve=int(options.get("reserve", 0)),
+            pins=dict(options.get("pin") or {}),
+            relocation=bool(options.get("allow-relocation", False)),
+        )
+
+    def counts(self, tensor: Tensor) -> bool:
+        """Return whether the plan has to place a tensor of this kind."""
+        return self.parameters or tensor.kind != TensorKind.PARAMETER
+
+    def space(self, tensor: Tensor) -> int:
+        """Return the bytes that a tensor occupies."""
+        return -(-tensor.size_bytes // self.align) * self.align
+
+    @property
+    def bottom(self) -> int:
+        """The lowest offset that a tensor may have."""
+        return -(-self.reserve // self.align) * self.align
+
+
 class _Facts:
     """Stays and transfers by tensor, steps by operator: what several rules look up."""
 
@@ -114,7 +150,7 @@ class _Facts:
         self.order = plan.order or ()
         self.residency = plan.residency or ()
         self.transfers = plan.transfers or ()
-        self.relocation = bool(plan.provenance.options.get("allow-relocation", False))
+        self.rules = _Rules.of(plan.provenance)
         step = {name: t for t, name in enumerate(self.order)}
         self.uses: dict[str, list[int]] = defaultdict(list)
         self.created: dict[str, int] = {}
@@ -131,9 +167,9 @@ class _Facts:
             self.moves[transfer.tensor, transfer.kind].append(transfer)
 
     def tensors(self) -> Iterator[Tensor]:
-        """Yield the tensors that the plan has to place: those that some operator touches, parameters left out."""
+        """Yield the tensors that the plan has to place: those that some operator touches, parameters only where they were asked for."""
         for tensor in self.graph.tensors.values():
-            if tensor.kind != TensorKind.PARAMETER and self.uses.get(tensor.name):
+            if self.rules.counts(tensor) and self.uses.get(tensor.name):
                 yield tensor
 
 
@@ -160,23 +196,29 @@ def _order(graph: Graph, plan: MemoryPlan) -> Iterator[Violation]:
 
 
 def _entry(facts: _Facts) -> Iterator[Violation]:
-    """Rule 2: every stay and transfer is of a known tensor, inside the run, inside the scratchpad, with the tensor's size."""
+    """Rule 2: every stay and transfer is of a known tensor, inside the run and the scratchpad, aligned, with the tensor's size."""
     steps, capacity = len(facts.order), facts.plan.scratchpad_bytes
     for entry in facts.residency:
         tensor = facts.graph.tensors.get(entry.tensor)
-        if tensor is None or tensor.kind == TensorKind.PARAMETER:
+        if tensor is None or not facts.rules.counts(tensor):
             yield Violation("entry", "is no tensor that the plan places", entry.tensor, entry.start)
             continue
         if not 0 <= entry.start < entry.end <= steps:
             yield Violation("entry", f"stay [{entry.start}, {entry.end}) is empty or outside steps 0 to {steps}", entry.tensor, entry.start)
         if entry.size_bytes != tensor.size_bytes:
             yield Violation("entry", f"size_bytes {entry.size_bytes} is not {tensor.size_bytes}", entry.tensor, entry.start)
-        if entry.offset < 0 or entry.offset + tensor.size_bytes > capacity:
-            message = f"bytes {entry.offset} to {entry.offset + tensor.size_bytes} are outside the scratchpad of {capacity}"
+        end = entry.offset + facts.rules.space(tensor)
+        if entry.offset < facts.rules.bottom or end > capacity:
+            place = f"the scratchpad of {capacity}" + (f" above {facts.rules.bottom} reserved bytes" if facts.rules.bottom else "")
+            yield Violation("entry", f"bytes {entry.offset} to {end} are outside {place}", entry.tensor, entry.start)
+        if entry.offset % facts.rules.align:
+            yield Violation("entry", f"offset {entry.offset} is no multiple of {facts.rules.align}", entry.tensor, entry.start)
+        if entry.offset != facts.rules.pins.get(entry.tensor, entry.offset):
+            message = f"offset {entry.offset} is not {facts.rules.pins[entry.tensor]}, where the tensor is pinned"
             yield Violation("entry", message, entry.tensor, entry.start)
     for transfer in facts.transfers:
         tensor = facts.graph.tensors.get(transfer.tensor)
-        if tensor is None or tensor.kind == TensorKind.PARAMETER:
+        if tensor is None or not facts.rules.counts(tensor):
             yield Violation("entry", f"{transfer.kind} of no tensor that the plan places", transfer.tensor, transfer.step)
         elif transfer.size_bytes != tensor.size_bytes:
             message = f"{transfer.kind} moves {transfer.size_bytes} bytes, not {tensor.size_bytes}"
@@ -253,7 +295,7 @@ def _copy_is_valid(facts: _Facts, tensor: Tensor, t: int) -> bool:
     if not tensor.kind.is_produced:
         return True
     stored = any(store.step < t for store in facts.moves[tensor.name, TransferKind.STORE])
-    latest = t if facts.relocation else t - 1
+    latest = t if facts.rules.relocation else t - 1
     return stored or any(spill.step <= latest for spill in facts.moves[tensor.name, TransferKind.SPILL])
 
 
@@ -266,7 +308,7 @@ def _spill(facts: _Facts) -> Iterator[Violation]:
         for spill in spills:
             if not any(stay.end == spill.step for stay in stays):
                 yield Violation("spill", "is spilled, but no stay ends there", tensor.name, spill.step)
-            if not facts.relocation and any(stay.start <= spill.step < stay.end for stay in stays):
+            if not facts.rules.relocation and any(stay.start <= spill.step < stay.end for stay in stays):
                 yield Violation("spill", "is spilled, so it must be absent during the step", tensor.name, spill.step)
         last = max(facts.uses[tensor.name])
         for stay in stays:
@@ -323,32 +365,35 @@ def _totals(facts: _Facts) -> Iterator[Violation]:
 def _budgets(graph: Graph, plan: MemoryPlan) -> Iterator[Violation]:
     if plan.budgets is None:
         return
-    needed = max(_operator_bytes(graph).values())
+    needed = max(_operator_bytes(graph, _Rules.of(plan.provenance)).values())
     if plan.budgets.m_r_bytes != needed:
         yield Violation("totals", f"budgets.m_r_bytes says {plan.budgets.m_r_bytes}, the graph has {needed}")
     if plan.budgets.m_h_bytes != (plan.budgets.m_r_bytes + plan.budgets.m_p_bytes) // 2:
         yield Violation("totals", f"budgets.m_h_bytes says {plan.budgets.m_h_bytes}, which is not half way between M_R and M_P")
 
 
-def _operator_bytes(graph: Graph) -> dict[str, int]:
-    """Return for each operator the bytes of its own tensors."""
-    sizes = {name: tensor.size_bytes for name, tensor in graph.tensors.items() if tensor.kind != TensorKind.PARAMETER}
-    return {operator.name: sum(sizes.get(name, 0) for name in {*operator.inputs, *operator.outputs}) for operator in graph.operators}
+def _operator_bytes(graph: Graph, rules: _Rules) -> dict[str, int]:
+    """Return for each operator the bytes of the scratchpad that it needs: its own tensors and what is reserved."""
+    sizes = {name: rules.space(tensor) for name, tensor in graph.tensors.items() if rules.counts(tensor)}
+    return {
+        operator.name: rules.bottom + sum(sizes.get(name, 0) for name in {*operator.inputs, *operator.outputs})
+        for operator in graph.operators
+    }
 
 
-def _peak(graph: Graph, order: Sequence[str]) -> int:
-    """Return the most bytes live at one step when tensors live from creation, or first use, to last use."""
+def _peak(graph: Graph, order: Sequence[str], rules: _Rules) -> int:
+    """Return the most bytes live at one step, and reserved, when tensors live from creation, or first use, to last use."""
     operators = {operator.name: operator for operator in graph.operators}
     span: dict[str, tuple[int, int]] = {}
     for t, name in enumerate(order):
         for tensor in (*operators[name].inputs, *operators[name].outputs):
-            if graph.tensors[tensor].kind != TensorKind.PARAMETER:
+            if rules.counts(graph.tensors[tensor]):
                 span[tensor] = (span.get(tensor, (t, t))[0], t)
     live = [0] * (len(order) + 1)
     for tensor, (first, last) in span.items():
-        live[first] += graph.tensors[tensor].size_bytes
-        live[last + 1] -= graph.tensors[tensor].size_bytes
-    return max(accumulate(live))
+        live[first] += rules.space(graph.tensors[tensor])
+        live[last + 1] -= rules.space(graph.tensors[tensor])
+    return rules.bottom + max(accumulate(live))
 
 
 def _bound(facts: _Facts) -> Iterator[Violation]:
@@ -376,7 +421,7 @@ def _without_answer(graph: Graph, plan: MemoryPlan) -> Iterator[Violation]:
     for name in ("traffic_bytes", "spill_bytes", "retrieve_bytes", "compulsory_bytes", "peak_bytes", "height_bytes", "gap"):
         if getattr(plan, name) is not None:
             yield Violation("totals", f"{name} says {getattr(plan, name)}, but there is no plan")
-    needed = max(_operator_bytes(graph).values())
+    needed = max(_operator_bytes(graph, _Rules.of(plan.provenance)).values())
     for reason in plan.reasons:
         if reason.rule == "operator-fits" and not (reason.demand == needed > plan.scratchpad_bytes):
             yield Violation("totals", f"reason {reason.rule} says {reason.demand} bytes, the graph needs {needed}")

@@ -7,12 +7,31 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from cosma_sched.graph import Graph, Operator, TensorKind
 from cosma_sched.memory.replacement import GapModel
 
 Placement = frozenset[tuple[str, int]]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What else a valid plan obeys: alignment, reserved bytes at the bottom, fixed offsets, relocation between adjacent steps."""
+
+    align: int = 1
+    reserve: int = 0
+    pins: Mapping[str, int] = field(default_factory=dict)
+    relocation: bool = False
+
+    def space(self, size: int) -> int:
+        return -(-size // self.align) * self.align
+
+    def offsets(self, name: str, size: int, capacity: int) -> list[int]:
+        bottom = self.space(self.reserve)
+        every = range(bottom, capacity - self.space(size) + 1, self.align)
+        return [offset for offset in every if self.pins.get(name, offset) == offset]
 
 
 class _Facts:
@@ -91,7 +110,7 @@ def least_traffic_by_capacity(graph: Graph, capacity: int) -> int:
     raise AssertionError("every operator fits, so some plan exists by capacity")
 
 
-def least_traffic_with_addresses(graph: Graph, capacity: int, order: Sequence[str] | None = None) -> int | None:
+def least_traffic_with_addresses(graph: Graph, capacity: int, order: Sequence[str] | None = None, rules: Rules | None = None) -> int | None:
     """Return the least traffic with an address for every stay, over all orders or for one; None where nothing can be placed."""
     facts = _Facts(graph)
     start = (frozenset[str](), Placement(), frozenset[str]())
@@ -108,7 +127,7 @@ def least_traffic_with_addresses(graph: Graph, capacity: int, order: Sequence[st
         for operator in facts.ready(done):
             if order is not None and operator.name != order[len(done)]:
                 continue
-            for paid, during, written in _steps(facts, operator, done, placed, copied, capacity):
+            for paid, during, written in _steps(facts, operator, done, placed, copied, capacity, rules or Rules()):
                 after = done | {operator.name}
                 dead = {n for n in facts.size if facts.is_dead(n, after)}
                 backed = {n for n in facts.operands(operator) if facts.kind[n] != TensorKind.ACTIVATION}
@@ -124,32 +143,34 @@ def least_traffic_with_addresses(graph: Graph, capacity: int, order: Sequence[st
 
 
 def _steps(
-    facts: _Facts, operator: Operator, done: frozenset[str], placed: Placement, copied: frozenset[str], capacity: int
+    facts: _Facts, operator: Operator, done: frozenset[str], placed: Placement, copied: frozenset[str], capacity: int, rules: Rules
 ) -> Iterator[tuple[int, Placement, set[str]]]:
     """Yield (bytes paid, placement during the step, tensors newly written to DRAM) for every way to run an operator now."""
     operands = set(facts.operands(operator))
     resident = {name for name, _ in placed}
     others = sorted(resident - operands)
-    movable = sorted(resident & copied)
+    movable = sorted(resident) if rules.relocation else sorted(resident & copied)
     for evicted in _subsets(others):
         for moved in _subsets([name for name in movable if name not in evicted]):
             staying = [(n, at) for n, at in placed if n not in evicted and n not in moved]
             arriving = sorted((operands - resident) | set(moved))
             retrieved = [n for n in arriving if n in moved or facts.seen(n, done)]
-            written = {n for n in evicted if n not in copied}
+            written = {n for n in (*evicted, *moved) if n not in copied}
             paid = sum(facts.size[n] for n in (*retrieved, *written))
-            for during in _placements(facts, arriving, staying, capacity):
+            for during in _placements(facts, arriving, staying, capacity, rules):
                 yield paid, frozenset(during), written
 
 
-def _placements(facts: _Facts, arriving: Sequence[str], placed: list[tuple[str, int]], capacity: int) -> Iterator[list[tuple[str, int]]]:
+def _placements(
+    facts: _Facts, arriving: Sequence[str], placed: list[tuple[str, int]], capacity: int, rules: Rules
+) -> Iterator[list[tuple[str, int]]]:
     if not arriving:
         yield placed
         return
     name, rest = arriving[0], arriving[1:]
-    for offset in range(capacity - facts.size[name] + 1):
+    for offset in rules.offsets(name, facts.size[name], capacity):
         if all(offset + facts.size[name] <= at or at + facts.size[other] <= offset for other, at in placed):
-            yield from _placements(facts, rest, [*placed, (name, offset)], capacity)
+            yield from _placements(facts, rest, [*placed, (name, offset)], capacity, rules)
 
 
 def _subsets(members: Sequence[str]) -> Iterator[tuple[str, ...]]:

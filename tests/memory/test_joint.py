@@ -11,7 +11,7 @@ from cosma_sched.graph import Graph
 from cosma_sched.memory import joint
 from cosma_sched.memory.bounds import peak_bounds
 from cosma_sched.memory.joint_intervals import search_by_intervals
-from cosma_sched.memory.problem import Network
+from cosma_sched.memory.problem import Network, Scratchpad
 from cosma_sched.memory.replacement import GapModel
 from cosma_sched.progress import Clock, Progress
 from cosma_sched.result import Termination
@@ -33,10 +33,10 @@ def test_the_search_equals_the_gap_model_over_all_orders(graph: Graph) -> None:
     for capacity in sorted({peaks.m_r_bytes, peaks.m_h_bytes, peaks.m_p_bytes - 1} - {0}):
         if capacity < peaks.m_r_bytes:
             continue
-        best = min(oracle.least_gap_traffic(GapModel(network, order, capacity)) for order in network.orders())
+        best = min(oracle.least_gap_traffic(GapModel(network, order, Scratchpad(capacity))) for order in network.orders())
         result = found(network, capacity)
         assert (result.traffic_bytes, result.bound_bytes) == (best, best)
-        assert oracle.least_gap_traffic(GapModel(network, result.order, capacity)) == best
+        assert oracle.least_gap_traffic(GapModel(network, result.order, Scratchpad(capacity))) == best
 
 
 @given(graphs(max_operators=6))
@@ -54,7 +54,7 @@ def test_the_interval_program_agrees(graph: Graph) -> None:
     best = found(network, capacity)
     answer = search_by_intervals(network, capacity, options=SolverOptions(), clock=Clock())
     assert (answer.traffic_bytes, answer.bound_bytes) == (best.traffic_bytes, best.traffic_bytes)
-    assert oracle.least_gap_traffic(GapModel(network, answer.order, capacity)) == best.traffic_bytes
+    assert oracle.least_gap_traffic(GapModel(network, answer.order, Scratchpad(capacity))) == best.traffic_bytes
 
 
 @given(graphs())
@@ -63,7 +63,7 @@ def test_a_beam_gives_an_order_whose_traffic_is_not_below_the_optimum(graph: Gra
     capacity = peak_bounds(network).m_r_bytes
     order = joint.beam(network, capacity, 5, clock=Clock())
     assert sorted(order) == list(range(len(graph)))
-    assert oracle.least_gap_traffic(GapModel(network, order, capacity)) >= found(network, capacity).traffic_bytes
+    assert oracle.least_gap_traffic(GapModel(network, order, Scratchpad(capacity))) >= found(network, capacity).traffic_bytes
 
 
 @given(graphs())
