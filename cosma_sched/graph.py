@@ -177,13 +177,12 @@ class Graph:
     @cached_property
     def tensors(self) -> Mapping[str, Tensor]:
         """Tensors by name, in the order given."""
-        nodes = self._digraph.nodes(data="value")
-        return MappingProxyType({key[1]: value for key, value in nodes if key[0] == "tensor"})
+        return MappingProxyType({key[1]: data["value"] for key, data in self._digraph.nodes.items() if key[0] == "tensor"})
 
     @cached_property
     def operators(self) -> tuple[Operator, ...]:
         """Operators in the given order."""
-        return tuple(value for key, value in self._digraph.nodes(data="value") if key[0] == "operator")
+        return tuple(data["value"] for key, data in self._digraph.nodes.items() if key[0] == "operator")
 
     @cached_property
     def operator_index(self) -> Mapping[str, int]:
@@ -333,7 +332,7 @@ def _from_operator_digraph(digraph: nx.DiGraph[Any], name: str) -> tuple[list[Te
     tensors, operators = [], []
     for node in order:
         data = digraph.nodes[node]
-        kind = data.get("kind") or ("activation" if digraph.out_degree(node) else "output")
+        kind: Any = data.get("kind") or (TensorKind.ACTIVATION if digraph.out_degree(node) else TensorKind.OUTPUT)
         tensors.append(Tensor(str(node), data["size_bytes"], kind))
         reads = tuple(str(source) for source in digraph.predecessors(node))
         operators.append(Operator(str(node), str(data.get("type", "Operator")), reads, (str(node),)))

@@ -39,7 +39,7 @@ def parse_size(text: str | int) -> int:
     if match is None or len(match.group(1)) > _MAX_DIGITS:
         raise UsageError(f"{shown(text)} is not a size; write bytes or a unit of 1024, such as 262144, 256KiB, 2MiB")
     digits, unit = match.groups()
-    factor = _binary_factor(text, digits, unit)
+    factor = _binary_factor(shown(text), digits, unit)
     whole, _, fraction = digits.partition(".")
     numerator = int(whole + fraction) * factor
     size, rest = divmod(numerator, 10 ** len(fraction))
@@ -48,7 +48,7 @@ def parse_size(text: str | int) -> int:
     return _positive(size, shown(text))
 
 
-def _binary_factor(text: str, digits: str, unit: str) -> int:
+def _binary_factor(quoted: str, digits: str, unit: str) -> int:
     if not unit:
         return 1
     for name, factor in _BINARY_FACTORS.items():
@@ -58,10 +58,8 @@ def _binary_factor(text: str, digits: str, unit: str) -> int:
         prefix = unit[0].upper()
         power = "KMGT".index(prefix) + 1
         decimal = float(digits) * 1000**power
-        raise UsageError(
-            f"{shown(text)} is ambiguous: write {digits}{prefix}iB for units of 1024, or {decimal:.0f} bytes for units of 1000"
-        )
-    raise UsageError(f"{shown(text)} has an unknown unit {shown(unit)}; known units are {', '.join(_BINARY_FACTORS)}")
+        raise UsageError(f"{quoted} is ambiguous: write {digits}{prefix}iB for units of 1024, or {decimal:.0f} bytes for units of 1000")
+    raise UsageError(f"{quoted} has an unknown unit {shown(unit)}; known units are {', '.join(_BINARY_FACTORS)}")
 
 
 def _positive(size: int, quoted: str) -> int:
