@@ -95,7 +95,7 @@ def memory_bounds(
     result = MemoryBounds(
         status=status,
         termination=Termination.PROVED if peaks.m_p_is_proven else stopped,
-        seconds=clock.seconds,
+        seconds=round(clock.seconds, 3),
         verified=True,
         provenance=_provenance(
             graph,
@@ -212,7 +212,7 @@ def plan_memory(  # noqa: PLR0913 - the options of the command, by name
     result = MemoryPlan(
         status=answer.status,
         termination=answer.termination,
-        seconds=clock.seconds,
+        seconds=round(clock.seconds, 3),
         verified=True,
         scratchpad_bytes=place.capacity_bytes,
         provenance=replace(provenance, proved_by=answer.bound.proved_by),
@@ -232,7 +232,7 @@ def plan_memory(  # noqa: PLR0913 - the options of the command, by name
     violations = verify(graph, result)
     if violations:
         raise VerificationError(violations)
-    return result.replace(seconds=clock.seconds)
+    return result.replace(seconds=round(clock.seconds, 3))
 
 
 def verify(graph: Graph, result: MemoryPlan | MemoryBounds) -> list[checker.Violation]:
@@ -351,7 +351,7 @@ def _infeasible(reasons: Sequence[Reason], capacity: int, clock: Clock, provenan
     return MemoryPlan(
         status=Status.INFEASIBLE,
         termination=Termination.PROVED,
-        seconds=clock.seconds,
+        seconds=round(clock.seconds, 3),
         verified=True,
         scratchpad_bytes=capacity,
         provenance=provenance,
