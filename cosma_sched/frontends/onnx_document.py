@@ -116,7 +116,23 @@ def _decode(path: str, content: bytes) -> ModelProto:
         raise InputError(path, "is no ONNX file, or is truncated or damaged: it cannot be decoded") from error
     if not model.graph.node and not model.graph.output:
         raise InputError(path, "holds no network; it is no ONNX file, or is truncated or damaged")
+    if any(isinstance(word, bytes) for word in _words(model)):  # what the library makes of names that are no UTF-8
+        raise InputError(path, "holds names that are not UTF-8; it is damaged")
     return model
+
+
+def _words(model: ModelProto) -> Iterator[str | bytes]:
+    """Yield every name of the file."""
+    graph = model.graph
+    for node in (*graph.node, *(node for function in model.functions for node in function.node)):
+        yield from (node.name, node.op_type, node.domain, *node.input, *node.output)
+        yield from (attribute.name for attribute in node.attribute)
+    for value in (*graph.input, *graph.output, *graph.value_info):
+        yield value.name
+        yield from (dim.dim_param for dim in value.type.tensor_type.shape.dim)
+    yield from (tensor.name for tensor in graph.initializer)
+    yield from (tensor.values.name for tensor in graph.sparse_initializer)
+    yield from (entry.domain for entry in model.opset_import)
 
 
 def _weights(model: ModelProto) -> Iterator[TensorProto]:

@@ -82,6 +82,9 @@ def _used_names(network: Network) -> Iterator[tuple[str, TensorKind]]:
 
 
 def _size_defects(network: Network) -> Iterator[Defect]:
+    """Yield tensors without a size; an empty tensor that follows from an empty operand is not mentioned again."""
+    empty = {name for name, tensor in network.types.items() if tensor.elements == 0}
+    follows = {name for draft in network.drafts if any(o.tensor in empty for o in draft.operands) for name in draft.outputs}
     for name, kind in _used_names(network):
         where = f"{'tensor' if kind is TensorKind.ACTIVATION else kind} {shown(name)}"
         tensor = network.types.get(name)
@@ -91,7 +94,7 @@ def _size_defects(network: Network) -> Iterator[Defect]:
         if element_type(tensor.number) is None:
             yield Defect(where, f"has the element type {_type_name(tensor.number)}, which has no size")
         for axis, size in enumerate(tensor.shape):
-            if size == 0:
+            if size == 0 and name not in follows:
                 yield Defect(where, f"axis {axis} has size 0 (shape {list(tensor.shape)}); every dimension must be >= 1")
 
 

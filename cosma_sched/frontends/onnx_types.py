@@ -1,7 +1,7 @@
 """Shapes and element types of every tensor of an ONNX file: one walk in the order of the file.
 
-Each node's outputs follow from ONNX's own shape inference rule for it, fed with the types of its inputs and with the values known so far
-(`onnx_values`); what a rule leaves open, the types declared in the file fill in.
+Each node's outputs follow from ONNX's own rule for it (`onnx_inference`), fed with the types of its inputs and with the values known so
+far (`onnx_values`); what a rule leaves open, the types declared in the file fill in.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from cosma_sched.errors import Defect, shown
 from cosma_sched.frontends.onnx_attributes import attribute
 from cosma_sched.frontends.onnx_dimensions import Dimensions
 from cosma_sched.frontends.onnx_document import MAX_VALUES, Document, Node
+from cosma_sched.frontends.onnx_inference import ShapeRules
 from cosma_sched.frontends.onnx_values import Array, constant_values, evaluate, tensor_values
 
 if TYPE_CHECKING:
     from onnx import TensorProto, TypeProto
-    from onnx.defs import OpSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class _Walk:
         self._partial: dict[str, TypeProto] = {}
         self._data: dict[str, TensorProto] = {}
         self._pieces: dict[str, list[TensorType]] = {}
-        self._schemas: dict[tuple[str, str], OpSchema | None] = {}
+        self._rules = ShapeRules(document.opsets)
         self._read = {name for node in document.nodes for name in node.inputs} | set(document.outputs)
 
     def run(self) -> None:
@@ -103,6 +103,8 @@ class _Walk:
 
     def _note(self, name: str, proto: TypeProto) -> None:
         """Take down the type of a tensor; it is complete once every dimension is a number."""
+        if proto.WhichOneof("value") is None:
+            return  # a name without a type
         self._partial[name] = proto
         if not proto.HasField("tensor_type") or not proto.tensor_type.HasField("shape"):
             return
@@ -117,7 +119,7 @@ class _Walk:
                 self._note(name, self._merged(name, inferred.get(name)))
         self._follow_sequence(node)
         open_outputs = [name for name in node.outputs if name in self._read and not self._is_complete(name)]
-        if open_outputs:
+        if open_outputs or (failure and not self._rules.may_be_outdated(node)):
             self._blame(node, open_outputs, failure)
         else:
             self._evaluate(node)
@@ -125,59 +127,19 @@ class _Walk:
     def _is_complete(self, name: str) -> bool:
         return name in self.types or (name in self._partial and not self._partial[name].HasField("tensor_type"))
 
-    # Inference
-
     def _inferred(self, node: Node) -> tuple[Mapping[str, TypeProto], str]:
         """Return the types of a node's outputs by ONNX's rule, and the rule's complaint where it fails."""
-        from onnx import shape_inference
-
-        schema = self._schema(node)
-        if schema is None or any(name not in self._partial for name in node.inputs if name):
+        types = {name: self._partial[name] for name in node.inputs if name in self._partial}
+        if any(name not in types for name in node.inputs if name):
             return {}, ""
-        types = {name: self._partial[name] for name in node.inputs if name}
-        data = {name: data for name in types if (data := self._tensor(name)) is not None}
-        try:
-            if schema.has_type_and_shape_inference_function:
-                return shape_inference.infer_node_outputs(schema, node.proto, types, data, opset_imports=self._opsets()), ""
-            return self._inferred_by_body(node, types), ""
-        except shape_inference.InferenceError as error:
-            return {}, _complaint(error)
-        except (RuntimeError, ValueError) as error:
-            return {}, str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-
-    def _inferred_by_body(self, node: Node, types: Mapping[str, TypeProto]) -> Mapping[str, TypeProto]:
-        """Infer through the body of an operator that ONNX defines by other operators."""
-        from onnx import helper, shape_inference
-
-        inputs = [helper.make_value_info(name, proto) for name, proto in types.items()]
-        graph = helper.make_graph([node.proto], "one node", inputs, [])
-        for name in filter(None, node.outputs):
-            graph.output.add(name=name)
-        model = shape_inference.infer_shapes(helper.make_model(graph, opset_imports=self._opsets()), data_prop=True)
-        return {value.name: value.type for value in model.graph.output if value.HasField("type")}
-
-    def _opsets(self) -> list[object]:
-        from onnx import helper
-
-        return [helper.make_opsetid(domain, version) for domain, version in self.document.opsets.items()]
-
-    def _schema(self, node: Node) -> OpSchema | None:
-        from onnx import defs
-
-        key = (node.domain, node.type)
-        if key not in self._schemas:
-            version = self.document.opsets.get(node.domain, 1)
-            try:
-                self._schemas[key] = defs.get_schema(node.type, version, node.domain)
-            except defs.SchemaError:
-                self._schemas[key] = None
-        return self._schemas[key]
+        data = {name: values for name in types if (values := self._tensor(name)) is not None}
+        return self._rules.infer(node, types, data)
 
     def _tensor(self, name: str) -> TensorProto | None:
         from onnx import numpy_helper
 
         if name in self.values and name not in self._data:
-            self._data[name] = numpy_helper.from_array(np.ascontiguousarray(self.values[name]), name)
+            self._data[name] = numpy_helper.from_array(np.asarray(self.values[name], order="C"), name)
         return self._data.get(name)
 
     def _merged(self, name: str, inferred: TypeProto | None) -> TypeProto:
@@ -194,6 +156,8 @@ class _Walk:
 
     def _follow_sequence(self, node: Node) -> None:
         """Find the types of the pieces that ``SequenceAt`` takes out of ``SplitToSequence``: ONNX knows only what all pieces share."""
+        from onnx import helper
+
         if node.domain:
             return
         if node.type == "SplitToSequence" and node.inputs[0] in self.types:
@@ -201,7 +165,8 @@ class _Walk:
         if node.type == "SequenceAt" and node.outputs[0] not in self.types:
             pieces, index = self._pieces.get(node.inputs[0], []), self.values.get(node.inputs[1])
             if index is not None and -len(pieces) <= int(index) < len(pieces):
-                self.types[node.outputs[0]] = pieces[int(index)]
+                piece = pieces[int(index)]
+                self._note(node.outputs[0], helper.make_tensor_type_proto(piece.number, list(piece.shape)))
 
     def _evaluate(self, node: Node) -> None:
         """Take down the values of small outputs where they are known before the network runs."""
@@ -234,7 +199,7 @@ class _Walk:
 
     def _blame(self, node: Node, outputs: list[str], failure: str) -> None:
         """Say why outputs have no complete type, unless an input has none either: the place where it began says it."""
-        if self._schema(node) is None:
+        if not self._rules.knows(node):
             self.unknown_types.setdefault(node.type, []).append(node.name)
         elif not all(self._is_complete(name) for name in node.inputs if name):
             return
@@ -280,13 +245,6 @@ def _pieces(node: Node, whole: TensorType, values: Mapping[str, Array]) -> list[
     drops_axis = len(node.inputs) < 2 and not attribute(node.proto, "keepdims", 1)
     tail = whole.shape[axis + 1 :]
     return [TensorType(whole.shape[:axis] + (() if drops_axis else (size,)) + tail, whole.number) for size in sizes]
-
-
-def _complaint(error: Exception) -> str:
-    """Return the sentence of an inference error without the C++ place in front of it."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    return text.rsplit("] ", 1)[-1]
 
 
 def _few(names: list[str]) -> str:
