@@ -100,7 +100,7 @@ def read_document(path: str, content: bytes) -> Document:
         inputs={value.name: value.type for value in graph.input if value.name not in initializers},
         outputs=outputs,
         initializers=initializers,
-        declared={value.name: value.type for value in (*graph.value_info, *graph.output)},
+        declared={value.name: value.type for value in (*graph.value_info, *graph.output) if value.type.WhichOneof("value")},
     )
 
 
