@@ -68,27 +68,6 @@ def load(
     return Graph.from_json(content, name).with_origin(Origin(name, sha256(content)))
 
 
-def load_again(origin: Origin) -> Graph:
-    """Read a network again with the options of an earlier reading.
-
-    Raises
-    ------
-    InputError
-        If the file is gone or has changed.
-    """
-    options = dict(origin.options)
-    graph = load(
-        origin.model,
-        fold=options.get("fold", Fold.ELEMENTWISE.value),
-        views=options.get("views", Views.FREE.value),
-        dtype=options.get("dtype"),
-        dims=options.get("dim"),
-    )
-    if graph.sha256 != origin.sha256:
-        raise InputError(origin.model, f"has changed since: its sha256 is {graph.sha256}, then it was {origin.sha256}")
-    return graph
-
-
 def _looks_like_a_name(source: str) -> bool:
     return not os.path.exists(source) and os.path.basename(source) == source and not os.path.splitext(source)[1]
 
