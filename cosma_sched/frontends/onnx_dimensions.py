@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from onnx import TypeProto
 
 _MAX_NAMES = 12
+_INVENTED = "unk__"
+"""How ONNX's shape inference calls what it does not know; no name that a person would give a value."""
 
 
 class Dimensions:
@@ -107,7 +109,8 @@ def _open_names(tensor: str, proto: TypeProto) -> Iterator[str]:
 
 def _declared_names(proto: TypeProto) -> Iterator[str]:
     if proto.HasField("tensor_type"):
-        yield from (dim.dim_param for dim in proto.tensor_type.shape.dim if dim.dim_param)
+        names = (dim.dim_param for dim in proto.tensor_type.shape.dim)
+        yield from (name for name in names if name and not name.startswith(_INVENTED))
 
 
 def _family(proto: TypeProto) -> str:

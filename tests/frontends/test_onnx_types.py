@@ -61,6 +61,11 @@ def test_a_dimension_for_a_file_without_any_is_refused() -> None:
     assert refused(proto, dims={"batch": 1}) == ['--dim batch=1: no dimension is called "batch"; the file has no symbolic dimension']
 
 
+def test_names_that_shape_inference_has_invented_are_not_offered() -> None:
+    proto = model([node("Relu", ["x"], ["a"]), node("Tanh", ["a"], ["y"])], {"x": [1, 4]}, ["y"], declared=[value("a", ["unk__0", 4])])
+    assert refused(proto, dims={"batch": 1})[0].endswith("; the file has no symbolic dimension")
+
+
 def test_an_input_that_nobody_reads_may_stay_symbolic() -> None:
     graph = read(model([node("Relu", ["x"], ["y"])], {"x": [4], "unused": ["n"]}, ["y"]))
     assert list(graph.tensors) == ["x", "y"]
