@@ -134,7 +134,13 @@ def from_transformers(definition: str, options: dict[str, Any]) -> Any:
     return model(model.config_class(), **options)
 
 
+def from_networks(definition: str, options: dict[str, Any]) -> Any:
+    """Build a module of ``networks.py`` by its class name."""
+    return getattr(importlib.import_module("networks"), definition.rpartition(".")[2])(**options)
+
+
 BUILDERS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
+    "networks": from_networks,
     "torchvision": from_torchvision,
     "torch": from_torch,
     "transformers": from_transformers,
@@ -144,6 +150,7 @@ BUILDERS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
 def versions(entry: Entry) -> str:
     """Return the packages that made a file, with their versions."""
     packages = dict.fromkeys([entry["definition"].partition(".")[0], "torch", "onnxscript"])
+    packages.pop("networks", None)  # ours
     return ", ".join(f"{package} {importlib.metadata.version(package).partition('+')[0]}" for package in packages)
 
 
