@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import Field, StrictBool, StrictInt, StrictStr
 
-from cosma_sched.errors import Defect, InputError, shown
-from cosma_sched.files import validation_defects
+from cosma_sched._result_document import Entry, ProvenanceBlock, ReasonEntry, checked
 from cosma_sched.result import Status, Termination
 
-
-class _Entry(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+__all__ = ["BoundsDocument", "PlanDocument", "checked"]
 
 
-class ResidencyEntry(_Entry):
+class ResidencyEntry(Entry):
     """One entry of ``residency``."""
 
     tensor: StrictStr
@@ -26,7 +22,7 @@ class ResidencyEntry(_Entry):
     size_bytes: StrictInt
 
 
-class TransferEntry(_Entry):
+class TransferEntry(Entry):
     """One entry of ``transfers``."""
 
     tensor: StrictStr
@@ -35,7 +31,7 @@ class TransferEntry(_Entry):
     size_bytes: StrictInt
 
 
-class BudgetsEntry(_Entry):
+class BudgetsEntry(Entry):
     """The block ``budgets``."""
 
     m_r_bytes: StrictInt
@@ -43,51 +39,7 @@ class BudgetsEntry(_Entry):
     m_p_bytes: StrictInt
 
 
-class TermEntry(_Entry):
-    """One entry of ``reasons[].terms``."""
-
-    name: StrictStr
-    value: StrictInt
-
-
-class LeverEntry(_Entry):
-    """One entry of ``reasons[].levers``."""
-
-    option: StrictStr
-    value: StrictInt | StrictStr
-    text: StrictStr
-
-
-class ReasonEntry(_Entry):
-    """One entry of ``reasons``."""
-
-    rule: StrictStr
-    where: StrictStr
-    statement: StrictStr
-    demand: StrictInt | None = None
-    limit: StrictInt | None = None
-    short: StrictInt | None = None
-    unit: StrictStr = "bytes"
-    terms: list[TermEntry] = []
-    levers: list[LeverEntry] = []
-
-
-class ProvenanceBlock(BaseModel):
-    """The block ``provenance``; fields that a later version adds are let through."""
-
-    version: StrictStr
-    model: StrictStr | None
-    sha256: StrictStr
-    solver: StrictStr
-    profile: StrictStr
-    seed: StrictInt
-    workers: StrictInt
-    options: dict[str, Any]
-    proved_by: list[StrictStr] = []
-    versions: dict[str, StrictStr] = {}
-
-
-class PlanDocument(_Entry):
+class PlanDocument(Entry):
     """A document ``cosma-sched/plan/1``."""
 
     schema_: Literal["cosma-sched/plan/1"] = Field(alias="schema")
@@ -109,11 +61,11 @@ class PlanDocument(_Entry):
     transfers: list[TransferEntry] | None
     budgets: BudgetsEntry | None = None
     bound_scope: StrictStr | None = None
-    reasons: list[ReasonEntry] = []
+    reasons: Annotated[list[ReasonEntry], Field(default_factory=list)]
     provenance: ProvenanceBlock
 
 
-class BoundsDocument(_Entry):
+class BoundsDocument(Entry):
     """A document ``cosma-sched/bounds/1``."""
 
     schema_: Literal["cosma-sched/bounds/1"] = Field(alias="schema")
@@ -131,19 +83,3 @@ class BoundsDocument(_Entry):
     given_order_peak_bytes: StrictInt
     order: list[StrictStr]
     states: StrictInt
-
-
-def checked(form: type[BaseModel], document: Mapping[str, Any], schema: str, path: str) -> None:
-    """Check a decoded document against its form.
-
-    Raises
-    ------
-    InputError
-        With every mistake at once.
-    """
-    if document.get("schema") != schema:
-        raise InputError(path, [Defect("schema", f'must be "{schema}", got {shown(document.get("schema"))}')])
-    try:
-        form.model_validate(document)
-    except ValidationError as error:
-        raise InputError(path, validation_defects(error.errors(include_url=False))) from error
