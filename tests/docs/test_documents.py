@@ -53,7 +53,7 @@ def comparable(output: str) -> list[str]:
             break
         line = re.sub(r" = [\d,]+ spilled \+ [\d,]+ retrieved$", "", line)
         if not re.match(r"seconds |peak |height |\d+\.\d\d s, ", line):
-            lines.append(re.sub(r"(?<=  )\d+\.\d+\.\d+(?=  )", "VERSION", line))
+            lines.append(" ".join(re.sub(r"(?<=  )\d+\.\d+\.\d+(?=  )", "VERSION", line).split()))
     return [*lines, "what was spilled"] if len(lines) < len(output.rstrip("\n").splitlines()) else lines
 
 
@@ -68,13 +68,15 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("shown", shown_commands(), ids=str)
 def test_a_shown_command_prints_what_is_shown(shown: Shown, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = shlex.split(shown.command)
+    command, _, lines = shown.command.partition(" | head -")
+    arguments = shlex.split(command)
     if arguments[0] == "verify":
         main(["solve", "densenet121", "--scratchpad", "M_R", "-o", "plan.json"])
         capsys.readouterr()
     code = main(arguments)
     captured = capsys.readouterr()
-    assert comparable(captured.out + captured.err) == comparable(shown.output)
+    printed = "\n".join((captured.out + captured.err).splitlines()[: int(lines) if lines else None])
+    assert comparable(printed) == comparable(shown.output)
     assert code == (3 if "infeasible:" in shown.output else 0)
 
 
