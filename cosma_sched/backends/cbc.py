@@ -14,7 +14,7 @@ import re
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +32,6 @@ from cosma_sched.errors import BackendError, Defect, InputError, MissingError, U
 LARGEST = 10**13
 # CBC prints its bound with three decimals.
 BOUND_TOLERANCE = 1e-3
-_NONE = 1e49
 _GRACE_SECONDS = 1.5
 _RESERVED = {
     "sec": "time limit",
@@ -50,10 +49,10 @@ _RESERVED = {
 _INCUMBENT = re.compile(r"Cbc00(?:12|16|04)I Integer solution of (\S+) found")
 _NODES = re.compile(r"Cbc0010I After \d+ nodes, .*?(\S+) best solution, best possible (\S+)")
 _RESULT = re.compile(r"^Result - (.*?)\s*$")
-_FIGURES = {name: re.compile(rf"^{name}:\s+(\S+)") for name in ("Objective value", "Lower bound", "Enumerated nodes")}
-_UNKNOWN_OPTION = re.compile(r"No match for (\S+)")
-_BAD_START = "mipstart values could not be used"
-_PROVEN_INFEASIBLE = re.compile(r"proven infeasible|[Pp]roblem (?:is |proven )?infeasible|infeasible", re.IGNORECASE)
+_FIGURE = re.compile(r"^(Objective value|Lower bound|Enumerated nodes):\s+(\S+)")
+_UNKNOWN_OPTION = re.compile(r"^No match for (\S+)")
+# "The LP relaxation is infeasible or too expensive" is none of these: it also ends a heuristic that is short of time.
+_INFEASIBLE = re.compile(r"^(?:Problem is|Pre-processing says) infeasible")
 
 
 @dataclass(slots=True)
@@ -61,12 +60,16 @@ class Log:
     """What a CBC log says; figures are None where the log has none."""
 
     result: str | None = None
+    """The words after "Result - "; None where presolve or a crash ended the run."""
+    infeasible: bool = False
+    """Infeasibility was found before the search."""
+    objective: float | None = None
+    """The value of the solution that is held at the end."""
     lower_bound: float | None = None
     nodes: int | None = None
     unknown_option: str | None = None
-    start_refused: bool = False
-    says_infeasible: bool = False
     incumbent: float | None = None
+    """The best value printed while searching."""
     bound: float | None = None
     """The last bound printed while searching: for display, not proof."""
 
@@ -76,21 +79,32 @@ class Log:
             self.incumbent = float(match[1])
             return True
         if match := _NODES.search(line):
-            best, possible = float(match[1]), float(match[2])
-            self.incumbent = best if abs(best) < _NONE else self.incumbent
-            self.bound = possible if abs(possible) < _NONE else self.bound
+            best, possible = _known(match[1]), _known(match[2])
+            self.incumbent = self.incumbent if best is None else best
+            self.bound = self.bound if possible is None else possible
             return True
         if match := _RESULT.match(line):
             self.result = match[1]
-        elif match := _FIGURES["Lower bound"].match(line):
-            self.lower_bound = float(match[1])
-        elif match := _FIGURES["Enumerated nodes"].match(line):
-            self.nodes = int(float(match[1]))
-        elif match := _UNKNOWN_OPTION.search(line):
-            self.unknown_option = match[1]
-        self.start_refused |= _BAD_START in line
-        self.says_infeasible |= _PROVEN_INFEASIBLE.search(line) is not None
+        elif self.result is not None and (match := _FIGURE.match(line)):
+            self._figure(match[1], match[2])
+        elif match := _UNKNOWN_OPTION.match(line):
+            self.unknown_option = self.unknown_option or match[1]
+        self.infeasible |= _INFEASIBLE.match(line) is not None
         return False
+
+    def _figure(self, name: str, text: str) -> None:
+        if name == "Objective value":
+            self.objective = _known(text)
+        elif name == "Lower bound":
+            self.lower_bound = _known(text)
+        else:
+            self.nodes = int(float(text))
+
+
+def _known(text: str) -> float | None:
+    """Return a number of the log; CBC prints 1e+50 for none."""
+    value = float(text)
+    return value if abs(value) < 1e49 else None
 
 
 def solve(task: LinearTask) -> Answer:
@@ -110,13 +124,16 @@ def solve(task: LinearTask) -> Answer:
         arguments = [executable, *_arguments(task.options, profile, remaining, task.start is not None)]
         log = Log()
         ending = _run(arguments, folder, remaining, task, log)
-        _refuse(log, profile, ending)
+        if log.unknown_option is not None:
+            raise InputError(profile.path, [Defect(f"parameters.{log.unknown_option}", "is no option of CBC")])
         return _answer(task, folder, order, log, ending)
 
 
 def _arguments(options: SolverOptions, profile: Profile, remaining: float | None, started: bool) -> list[str]:
-    arguments = ["m.mps", "-timeMode", "elapsed", "-ratio", repr(options.gap)]
-    arguments += ["-randomCbcSeed", str(options.seed), "-randomSeed", str(options.seed)]
+    # CBC measures a gap against the larger of value and bound, which for negative values is the bound.
+    arguments = ["m.mps", "-timeMode", "elapsed", "-ratio", repr(options.gap / (1 + options.gap))]
+    seed = str(options.seed + 1)  # 0 would mean the time of day
+    arguments += ["-randomCbcSeed", seed, "-randomSeed", seed]
     if started:
         arguments += ["-mips", "m.mst"]
     if remaining is not None:
@@ -127,7 +144,8 @@ def _arguments(options: SolverOptions, profile: Profile, remaining: float | None
         arguments += ["-maxNodes", str(math.ceil(options.deterministic_limit))]
     for key, value in profile.parameters.items():
         arguments += [f"-{key}", ("on" if value else "off") if isinstance(value, bool) else str(value)]
-    return [*arguments, "-solve", "-saveSolution", "m.bin", "-printingOptions", "all", "-solution", "m.sol"]
+    # No "-solution": the text has eight digits, and writing it crashes where presolve has found infeasibility.
+    return [*arguments, "-solve", "-saveSolution", "m.bin"]
 
 
 def _write_start(path: Path, order: Sequence[int], start: Sequence[int]) -> None:
@@ -141,28 +159,27 @@ def _run(arguments: Sequence[str], folder: Path, remaining: float | None, task: 
             task.report(log.incumbent, log.bound)
 
     limit = None if remaining is None else remaining + max(1.0, 0.05 * remaining)
-    with _log_channel() as (ours, theirs), child.lifeline() as lifeline:
-        process = child.start(arguments, folder=folder, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, lifeline=lifeline)
-        os.close(theirs)
-        child.tie(process, lifeline)
-        if remaining is not None:
-            _cap_processor_time(process.pid, math.ceil((remaining + 2) * task.options.workers))
-        return child.attend(process, child.read_lines(ours), limits=child.Limits(limit, _GRACE_SECONDS), on_line=on_line)
-
-
-@contextlib.contextmanager
-def _log_channel() -> Iterator[tuple[int, int]]:
-    """Yield (our end, the child's end) of a pseudo-terminal, on which lines arrive at once, or of a pipe where there is none."""
+    ours, theirs = _log_channel()
     try:
-        ours, theirs = os.openpty()
-    except OSError:
-        ours, theirs = os.pipe()
-    try:
-        yield ours, theirs
+        with child.lifeline() as lifeline:
+            try:
+                process = child.start(arguments, folder=folder, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs, lifeline=lifeline)
+            finally:
+                os.close(theirs)
+            child.tie(process, lifeline)
+            if remaining is not None:
+                _cap_processor_time(process.pid, math.ceil((remaining + 2) * task.options.workers))
+            return child.attend(process, child.read_lines(ours), limits=child.Limits(limit, _GRACE_SECONDS), on_line=on_line)
     finally:
         os.close(ours)
-        with contextlib.suppress(OSError):  # closed after the start
-            os.close(theirs)
+
+
+def _log_channel() -> tuple[int, int]:
+    """Return (our end, the child's end) of a pseudo-terminal, on which lines arrive at once, or of a pipe where there is none."""
+    try:
+        return os.openpty()
+    except (OSError, AttributeError):  # none left, or a system without them
+        return os.pipe()
 
 
 def _cap_processor_time(process: int, seconds: int) -> None:
@@ -174,36 +191,32 @@ def _cap_processor_time(process: int, seconds: int) -> None:
             resource.prlimit(process, resource.RLIMIT_CPU, (seconds, seconds + 1))
 
 
-def _refuse(log: Log, profile: Profile, ending: child.Ending) -> None:
-    if log.unknown_option is not None:
-        raise InputError(profile.path, [Defect(f"parameters.{log.unknown_option.lstrip('-')}", "is no option of CBC")])
-    if log.start_refused:
-        raise BackendError("cbc", "the start values were refused although they are feasible", ending.log_tail)
-
-
 def _answer(task: LinearTask, folder: Path, order: Sequence[int], log: Log, ending: child.Ending) -> Answer:
     stopped = Stop.INTERRUPT if ending.interrupted else Stop.LIMIT
-    if ending.killed or (ending.overran and ending.returncode != 0) or _ran_out_of_processor_time(ending):
+    if log.result is None and log.infeasible:
+        stop = Stop.INFEASIBLE
+    elif ending.killed or _ran_out_of_processor_time(ending):
         return Answer(stopped, None, None, None, ending.log_tail)
-    path = folder / "m.sol"
-    first = _first_line(path)
-    if ending.returncode != 0 or first is None:
-        raise BackendError("cbc", f"ended with code {ending.returncode} and without a solution file", ending.log_tail)
-    stop = next((stop for words, stop in CBC_STOPS.items() if first.startswith(words)), None)
-    if stop is None:
-        raise BackendError("cbc", f'answered "{first.strip()}"', ending.log_tail)
-    if stop is Stop.LIMIT or (stop is Stop.INFEASIBLE and not _believable(task, log, ending)):
+    else:
+        stop = _stop(log, ending)
+    if stop is Stop.INTERRUPT or stop is Stop.LIMIT or (stop is Stop.INFEASIBLE and _cut_short(task, ending)):
         stop = stopped
-    columns = None
-    if stop is not Stop.INFEASIBLE and "no integer solution" not in first and not first.startswith(("Integer infeasible", "Infeasible")):
-        columns = _read_columns(folder / "m.bin", task.program, order, ending)
+    columns = None if log.objective is None else _read_columns(folder / "m.bin", task.program, order, ending)
     return Answer(stop, columns, _bound(task.program, stop, columns, log), log.nodes, ending.log_tail)
 
 
-def _believable(task: LinearTask, log: Log, ending: child.Ending) -> bool:
-    """Return whether "infeasible" is a proof: said in the log too, and not by a run that was stopped or at its limit."""
-    stopped = ending.interrupted or ending.overran or task.clock.expired
-    return log.says_infeasible and not stopped and not (log.result or "").startswith(("Stopped", "User"))
+def _stop(log: Log, ending: child.Ending) -> Stop:
+    if log.result is None or ending.returncode != 0:
+        raise BackendError("cbc", f"ended with code {ending.returncode} and {log.result or 'no result'}", ending.log_tail)
+    for words, stop in CBC_STOPS.items():
+        if log.result.startswith(words):
+            return stop
+    raise BackendError("cbc", f"ended with the result {log.result}", ending.log_tail)
+
+
+def _cut_short(task: LinearTask, ending: child.Ending) -> bool:
+    """Return whether the run was stopped or is at its limit; what it calls infeasible then is no proof."""
+    return ending.interrupted or ending.overran or task.clock.expired
 
 
 def _ran_out_of_processor_time(ending: child.Ending) -> bool:
@@ -212,14 +225,6 @@ def _ran_out_of_processor_time(ending: child.Ending) -> bool:
     import signal
 
     return ending.returncode in {-signal.SIGXCPU, -signal.SIGKILL}
-
-
-def _first_line(path: Path) -> str | None:
-    try:
-        with path.open(encoding="utf-8", errors="replace") as stream:
-            return stream.readline()
-    except FileNotFoundError:
-        return None
 
 
 def _read_columns(path: Path, program: Program, order: Sequence[int], ending: child.Ending) -> Sequence[float]:
@@ -241,7 +246,9 @@ def _read_columns(path: Path, program: Program, order: Sequence[int], ending: ch
 
 
 def _bound(program: Program, stop: Stop, columns: Sequence[float] | None, log: Log) -> int | None:
-    if log.lower_bound is not None and abs(log.lower_bound) < _NONE:
+    if stop is Stop.INFEASIBLE:
+        return None
+    if log.lower_bound is not None:
         return round_up(log.lower_bound, BOUND_TOLERANCE)
     if stop is Stop.FINISHED and columns is not None and "gap" not in (log.result or ""):
         return round_up(math.fsum(c * columns[j] for j, c in program.objective), BOUND_TOLERANCE)

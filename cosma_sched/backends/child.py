@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import subprocess
@@ -83,6 +82,8 @@ def lifeline() -> Iterator[int | None]:
 def tie(process: subprocess.Popen[bytes], child_end: int | None) -> None:
     """End a child with this process: the kernel sends it SIGIO, which ends a program, when our end of the pipe is closed."""
     if child_end is not None and sys.platform == "linux":
+        import fcntl
+
         fcntl.fcntl(child_end, fcntl.F_SETOWN, process.pid)
         fcntl.fcntl(child_end, fcntl.F_SETFL, os.O_ASYNC)
 
@@ -187,7 +188,7 @@ class _Stopper:
 
     def escalate(self) -> None:
         """Ask the child to end, or kill it where it was asked before."""
-        if self._asked or self._grace is None:
+        if self._asked or self._grace is None or sys.platform == "win32":
             self.killed = True
             self._deadline = None
             self._process.kill()

@@ -127,7 +127,7 @@ def solve_cpsat(
     profile = options.profile if options.solver == "cpsat" else "default"
     stop, response, summary = _run(model, options, profile, clock, report)
     solution = tuple(response.solution) if _holds(response) else None
-    value = None if solution is None else objective.of(solution)
+    value = objective.of(solution) if solution is not None and objective.exists else None
     bound = None if stop is Stop.INFEASIBLE else objective.bound(response)
     if objective.exists:
         status, termination = conclude(stop, objective=value, bound=bound, gap=options.gap)

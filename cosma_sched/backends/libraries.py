@@ -6,10 +6,12 @@ it is installed. So ortools goes first where highspy could interfere, and the fa
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import sys
 from types import ModuleType
 
 from cosma_sched.errors import MissingError
@@ -36,8 +38,9 @@ def version(package: str) -> str | None:
 @functools.cache
 def pulp() -> ModuleType:
     """Return the module ``pulp``, loaded after ortools where highspy is installed."""
-    if installed("highspy") and installed("ortools"):
-        cp_model()
+    if "pulp" not in sys.modules and installed("highspy"):
+        with contextlib.suppress(MissingError):  # who needs ortools will hear of it
+            cp_model()
     return _load("pulp", "pulp")
 
 

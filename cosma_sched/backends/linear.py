@@ -228,6 +228,11 @@ class Program:
             numbers += [abs(side) for side in (row.low, row.high) if side is not None]
         return max(numbers, default=0)
 
+    def largest_activity(self) -> int:
+        """Return the largest absolute sum that a row can reach, coefficient by coefficient."""
+        reach = [max(abs(low), abs(high)) for low, high in self._bounds]
+        return max((sum(abs(c) * reach[j] for j, c in zip(row.columns, row.coefficients, strict=True)) for row in self._rows), default=0)
+
     def write_mps(self, path: str | Path) -> list[int]:
         """Write the program in MPS form and return the column of each MPS column, in the file's order.
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cosma_sched.backends.registry import BACKENDS
 from cosma_sched.errors import UsageError, shown, suggestion
 
-_MAX_SEED = 2**31 - 1
+_MAX_SEED = 2**31 - 2  # CBC gets one more, the others read a signed 32-bit number
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,12 +33,13 @@ MATHOPT_STOPS = {
     "INFEASIBLE_OR_UNBOUNDED": Stop.INFEASIBLE,
 }
 
-# First words of CBC's solution file.
+# First words after "Result - " in CBC's log.
 CBC_STOPS = {
-    "Optimal": Stop.FINISHED,
+    "Optimal solution found": Stop.FINISHED,
     "Stopped on": Stop.LIMIT,
-    "Integer infeasible": Stop.INFEASIBLE,
-    "Infeasible": Stop.INFEASIBLE,
+    "User ctrl-c": Stop.INTERRUPT,
+    "Problem proven infeasible": Stop.INFEASIBLE,
+    "Linear relaxation infeasible": Stop.INFEASIBLE,
 }
 
 _TERMINATIONS = {
