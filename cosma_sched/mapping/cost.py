@@ -53,7 +53,7 @@ class Shape(NamedTuple):
     w_bytes: Array = 1
     i_bytes: Array = 1
     o_bytes: Array = 1
-    drain_words: tuple[int, ...] = ()
+    drain_words: tuple[Array, ...] = ()
 
 
 class Tiling(NamedTuple):

@@ -14,7 +14,7 @@ With red = c3 r3 s3, out = p3 q3 n3 and T = red out k3 the refetch factors of (W
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -154,20 +154,30 @@ class LayerSpace:
         """Pairs that are tested for capacity."""
         return int(self._w.sc.size * self._a.n1.size)
 
-    def search(self, front: Front, clock: Clock) -> Iterator[Progressed]:
-        """Score everything, block by block, into a front; stop where the clock has run out.
+    def search(self, front: Front, clock: Clock, sized: Front | None = None) -> Iterator[Progressed]:
+        """Score everything, block by block; stop where the clock has run out.
+
+        Parameters
+        ----------
+        front
+            Takes in what is scored.
+        clock
+            When to stop; the first block is scored in any case.
+        sized
+            A second front that takes in the same.
 
         Yields
         ------
         Progressed
             After every block.
         """
+        fronts = [front] if sized is None else [front, sized]
         evaluations = 0
         blocks = list(self._blocks())
         for index, (rows, columns) in enumerate(blocks):
             pairs = self._fitting(rows, columns)
             if pairs.sc.size:
-                evaluations += self._score(pairs, front)
+                evaluations += self._score(pairs, fronts)
             yield Progressed(evaluations, index == len(blocks) - 1)
             if clock.expired:
                 return
@@ -230,7 +240,7 @@ class LayerSpace:
 
     # Scoring
 
-    def _score(self, pairs: _Pairs, front: Front) -> int:
+    def _score(self, pairs: _Pairs, fronts: Sequence[Front]) -> int:
         evaluations = 0
         for name, rows in self._applicable(pairs):
             if rows.all():
@@ -241,7 +251,7 @@ class LayerSpace:
                     continue
                 some = _Pairs(*(column[chosen] for column in pairs))
             evaluations += int(some.sc.size)
-            self._score_order(name, some, front)
+            self._score_order(name, some, fronts)
         return evaluations
 
     def _applicable(self, t: _Pairs) -> Iterator[tuple[str, NDArray[np.bool_]]]:
@@ -271,7 +281,7 @@ class LayerSpace:
         yield "KRP|", moves_k & r_then_p
         yield "KSQ|", moves_k & s_then_q
 
-    def _score_order(self, name: str, t: _Pairs, front: Front) -> None:
+    def _score_order(self, name: str, t: _Pairs, fronts: Sequence[Front]) -> None:
         first = name.removesuffix("|")
         w, o = t.w_tile * t.trips, t.o_bank * t.sk * t.trips
         fetches = t.trips
@@ -294,13 +304,13 @@ class LayerSpace:
         counts = Counts(macs, w, i, o, o - size_o, fills, macs / t.sc, t.w_tile, tile, t.o_bank, 1.0)
         cost = cost_of(np, self.machine, self._float_shape, counts, t.sc, t.sk)
         order = self._orders[name]
-        front.absorb(
-            np.rint(cost.energy_pj),
-            np.ceil(cost.cycles),
-            cost.scratchpad_bytes,
-            cost.dram_words,
-            lambda row: str(self._nest(int(t.weights[row]), int(t.activations[row]), order)),
-        )
+        energy, cycles = np.rint(cost.energy_pj), np.ceil(cost.cycles)
+
+        def name_of(row: int) -> str:
+            return str(self._nest(int(t.weights[row]), int(t.activations[row]), order))
+
+        for front in fronts:
+            front.absorb(energy, cycles, cost.scratchpad_bytes, cost.dram_words, name_of)
 
     @property
     def _macs(self) -> float:

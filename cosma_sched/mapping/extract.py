@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from cosma_sched.errors import Defect, InputError, shown
-from cosma_sched.graph import Graph, Operator, Tensor
+from cosma_sched.graph import Graph, Operator, Origin, Tensor
 from cosma_sched.mapping.layer import Layer, Unsupported, VectorOperator, Workload
 
 VIEWS = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"})
@@ -138,7 +138,8 @@ def workload_of(graph: Graph, *, charged: bool = False) -> Workload:
     layers = tuple(reading.layers)
     if charged:
         layers = tuple(_with_drain(layer, reading.vectors) for layer in layers)
-    return Workload(graph.name, layers, tuple(reading.vectors), tuple(reading.unsupported), tuple(reading.remarks))
+    origin = graph.origin or Origin("", graph.sha256)
+    return Workload(graph.name, layers, tuple(reading.vectors), tuple(reading.unsupported), tuple(reading.remarks), origin)
 
 
 def _with_drain(layer: Layer, vectors: Sequence[VectorOperator]) -> Layer:

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-_FILTERS = 8
-"""Points of a long front that are tried on a whole chunk; the rest meet only what survives the chunk's own best."""
+_FILTERS = 4
+"""Points of a long front that are tried on a whole chunk before it is looked up in the front's table."""
 
 Mask = NDArray[np.bool_]
 Values = NDArray[np.float64]
@@ -39,6 +39,7 @@ class Front:
     def __init__(self, *, with_bytes: bool = False) -> None:
         self.with_bytes = with_bytes
         self._points: list[Point] = []
+        self._keys = np.empty((0, 3 if with_bytes else 2))
 
     @property
     def points(self) -> tuple[Point, ...]:
@@ -47,11 +48,19 @@ class Front:
 
     def add(self, point: Point) -> None:
         """Take in one mapping."""
-        for other in self._points:
-            if self._beats(other, point):
+        key = np.array(self._key(point), dtype=np.float64)
+        no_worse = (self._keys <= key).all(axis=1)
+        no_better = (self._keys >= key).all(axis=1)
+        if (no_worse & ~no_better).any():
+            return
+        equal = np.flatnonzero(no_worse & no_better)
+        if equal.size:
+            held = self._points[equal[0]]
+            if (held.dram_words, held.mapping) <= (point.dram_words, point.mapping):
                 return
-        self._points = [other for other in self._points if not self._beats(point, other)]
-        self._points.append(point)
+        keep = np.flatnonzero(~no_better)
+        self._points = [*(self._points[row] for row in keep), point]
+        self._keys = np.vstack([self._keys[keep], key])
 
     def absorb(self, energy: Values, latency: Values, size: Values, words: Values, name: Callable[[int], str]) -> None:
         """Take in scored rows.
@@ -70,6 +79,9 @@ class Front:
             keep &= _survives(columns, words, self._key(point), point.dram_words)
         rows = np.flatnonzero(keep)
         columns, words = tuple(column[rows] for column in columns), words[rows]
+        if self.with_bytes and self._points and rows.size:
+            keep = columns[0] <= self._least_energy(columns[1], columns[2])
+            rows, columns, words = rows[keep], tuple(column[keep] for column in columns), words[keep]
         while rows.size:
             best = _smallest((*columns, words))
             key = tuple(int(column[best[0]]) for column in columns)
@@ -77,6 +89,16 @@ class Front:
             keep = _survives(columns, words, key, int(words[best[0]]))
             keep[best] = False
             rows, columns, words = rows[keep], tuple(column[keep] for column in columns), words[keep]
+
+    def _least_energy(self, latency: Values, size: Values) -> Values:
+        """Return for each row the least energy of the points that are no slower and no larger, infinite where there are none."""
+        latencies, sizes = np.unique(self._keys[:, 1]), np.unique(self._keys[:, 2])
+        table = np.full((len(latencies) + 1, len(sizes) + 1), np.inf)
+        places = np.searchsorted(latencies, self._keys[:, 1]) + 1, np.searchsorted(sizes, self._keys[:, 2]) + 1
+        np.minimum.at(table, places, self._keys[:, 0])
+        table = np.minimum.accumulate(np.minimum.accumulate(table, axis=0), axis=1)
+        found: Values = table[np.searchsorted(latencies, latency, "right"), np.searchsorted(sizes, size, "right")]
+        return found
 
     def _point(self, ties: NDArray[Any], energy: Values, latency: Values, size: Values, words: int, name: Callable[[int], str]) -> Point:
         named = [(int(size[row]), name(int(row))) for row in ties]
@@ -87,12 +109,6 @@ class Front:
     def _key(self, point: Point) -> tuple[int, ...]:
         plain = (point.energy_pj, point.latency_cycles)
         return (*plain, point.scratchpad_bytes) if self.with_bytes else plain
-
-    def _beats(self, one: Point, other: Point) -> bool:
-        mine, theirs = self._key(one), self._key(other)
-        if mine == theirs:
-            return (one.dram_words, one.mapping) <= (other.dram_words, other.mapping)
-        return all(a <= b for a, b in zip(mine, theirs, strict=True))
 
 
 def _survives(columns: tuple[Values, ...], words: Values, key: tuple[int, ...], key_words: int) -> Mask:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from cosma_sched.errors import Defect, InputError
+from cosma_sched.graph import Origin
 
 DIMS = ("N", "K", "C", "P", "Q", "R", "S")
 N, K, C, P, Q, R, S = range(7)
@@ -163,6 +164,8 @@ class Workload:
         What it does not.
     remarks
         Approximations that were made, one sentence each.
+    origin
+        Where it was read from.
     """
 
     name: str
@@ -170,3 +173,4 @@ class Workload:
     vector_operators: tuple[VectorOperator, ...] = ()
     unsupported: tuple[Unsupported, ...] = ()
     remarks: tuple[str, ...] = ()
+    origin: Origin | None = None

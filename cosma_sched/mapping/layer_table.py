@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cosma_sched.errors import Defect, InputError, shown, suggestion
-from cosma_sched.files import decode_text, read_bytes
+from cosma_sched.files import decode_text, read_bytes, sha256
+from cosma_sched.graph import Origin
 from cosma_sched.mapping.layer import DIMS, Layer, Workload
 
 COLUMNS = ("name", "count", *DIMS, "stride_p", "stride_q", "repeat", "pad_p", "pad_q")
@@ -31,7 +32,8 @@ def read_layer_table(path: str | os.PathLike[str]) -> Workload:
         With every mistake of the file and its line.
     """
     name = os.fspath(path)
-    text = decode_text(name, read_bytes(name, limit_bytes=_MOST_BYTES))
+    content = read_bytes(name, limit_bytes=_MOST_BYTES)
+    text = decode_text(name, content)
     try:
         rows = list(csv.reader(io.StringIO(text), strict=True))
     except csv.Error as error:
@@ -56,7 +58,7 @@ def read_layer_table(path: str | os.PathLike[str]) -> Workload:
         raise InputError(name, defects)
     if not layers:
         raise InputError(name, "holds no layers")
-    return Workload(Path(name).stem, tuple(layers))
+    return Workload(Path(name).stem, tuple(layers), origin=Origin(name, sha256(content)))
 
 
 def _header_defects(header: Sequence[str]) -> Iterator[Defect]:

@@ -37,6 +37,8 @@ class Score:
         DRAM words.
     macs, updates, register_fills
         Multiplications; partial sums that reach the accumulator; weights that reach a register.
+    updates_out
+        Elements that leave the accumulator in one repetition; all but those of O come back.
     accesses
         Words at the registers, the accumulator, the scratchpad, and DRAM in whole blocks.
     split_pj
@@ -56,6 +58,7 @@ class Score:
     macs: int
     updates: int
     register_fills: int
+    updates_out: int
     accesses: tuple[int, int, int, int]
     split_pj: tuple[float, float, float, float, float]
     roofs: tuple[float, float, float, float]
@@ -110,6 +113,7 @@ def _score(layer: Layer, nest: LoopNest, machine: Machine, cost: Cost) -> Score:
         macs=layer.macs,
         updates=_whole(counts.updates) * repeat,
         register_fills=_whole(counts.register_fills) * repeat,
+        updates_out=_whole(counts.o),
         accesses=accesses,
         split_pj=(machine.mac_pj * layer.macs, r, a, s, d),
         roofs=(roofs[0], roofs[1], roofs[2], roofs[3]),

@@ -21,7 +21,7 @@ class LayerSearch:
     Parameters
     ----------
     points
-        The mappings that no other one found beats, least energy first.
+        The mappings that no other one found beats in energy and latency, least energy first.
     floor
         Energy and latency that no mapping goes below.
     evaluations
@@ -34,6 +34,9 @@ class LayerSearch:
     floor: tuple[int, int]
     evaluations: int
     complete: bool
+    sized: tuple[Point, ...] | None = None
+    """Those that no other one beats in energy, latency and scratchpad bytes, if they were asked for."""
+    interrupted: bool = False
 
 
 def search_layer(layer: Layer, machine: Machine, halo: str, *, clock: Clock, with_bytes: bool = False) -> LayerSearch:
@@ -46,13 +49,18 @@ def search_layer(layer: Layer, machine: Machine, halo: str, *, clock: Clock, wit
     clock
         When to stop.
     with_bytes
-        Keep the Pareto set of (energy, latency, scratchpad bytes) instead of (energy, latency).
+        Keep the Pareto set of (energy, latency, scratchpad bytes) too.
     """
-    front = Front(with_bytes=with_bytes)
-    last = Progressed(0, False)
-    for done in LayerSpace(layer, machine, halo).search(front, clock):
-        last = done
-    return LayerSearch(front.points, floor_of(layer, machine), last.evaluations, last.complete)
+    front = Front()
+    sized = Front(with_bytes=True) if with_bytes else None
+    last, interrupted = Progressed(0, False), False
+    try:
+        for done in LayerSpace(layer, machine, halo).search(front, clock, sized):
+            last = done
+    except KeyboardInterrupt:
+        interrupted = True
+    sized_points = None if sized is None else sized.points
+    return LayerSearch(front.points, floor_of(layer, machine), last.evaluations, last.complete, sized_points, interrupted)
 
 
 def floor_of(layer: Layer, machine: Machine) -> tuple[int, int]:
