@@ -13,24 +13,30 @@ dominance
 eager operators
     A ready operator with all inputs resident that fits without eviction is run at once and alone if holding its surviving outputs instead
     of the inputs that die with it can never cost more, whatever part of those inputs the rest of a plan would have evicted.
+
+On large networks a search by f alone visits every interleaving of their parts. If disjoint sets of tensors A_k are known to cause at least
+F_k bytes each (`Floor`), a label that has paid p_k for A_k and p for the rest is taken by p + sum max(p_k, F_k) instead: every completion
+costs at least that, it never decreases, and at the end it is the traffic. Labels that stay within the floors are then equal, and the
+deepest goes first.
 """
 
 from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from cosma_sched.memory.ordering import live_after, ready_after
-from cosma_sched.memory.problem import Network, Order, bits
+from cosma_sched.memory.problem import Network, Order, bits, mask_of
 from cosma_sched.progress import Clock, Progress
 from cosma_sched.result import Termination
 
 LABEL_LIMIT = 1_500_000
 _CLOCK_INTERVAL = 64
 _MOST_DYING_TO_ENUMERATE = 8
+_MOST_REACHED = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +64,14 @@ class Found:
     termination: Termination
 
 
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """Tensors that are known to cause at least `traffic_bytes` in every plan."""
+
+    tensors: int
+    traffic_bytes: int
+
+
 @dataclass(slots=True)
 class _Label:
     done: int
@@ -65,6 +79,8 @@ class _Label:
     resident: int
     copied: int
     cost: int
+    paid: tuple[int, ...]
+    least: int
     parent: _Label | None
     ran: Order
     dominated: bool = False
@@ -78,7 +94,15 @@ class _Label:
         return tuple(v for part in reversed(parts) for v in part)
 
 
-def search(network: Network, capacity_bytes: int, *, cutoff_bytes: int | None, progress: Progress, seed: int = 0) -> Found:
+def search(
+    network: Network,
+    capacity_bytes: int,
+    *,
+    cutoff_bytes: int | None,
+    progress: Progress,
+    seed: int = 0,
+    floors: Sequence[Floor] = (),
+) -> Found:
     """Return the least traffic over all orders, addresses left out.
 
     Parameters
@@ -93,22 +117,24 @@ def search(network: Network, capacity_bytes: int, *, cutoff_bytes: int | None, p
     seed
         Breaks ties between labels of equal traffic and depth: another seed may find another order with the same traffic. 0 takes the
         operators in the given order.
+    floors
+        Proven traffic of disjoint sets of tensors.
     """
-    return _Search(Expansion(network, capacity_bytes), cutoff_bytes, progress, seed).run()
+    return _Search(Expansion(network, capacity_bytes, floors), cutoff_bytes, progress, seed).run()
 
 
-def beam(network: Network, capacity_bytes: int, width: int, *, clock: Clock) -> Order | None:
+def beam(network: Network, capacity_bytes: int, width: int, *, clock: Clock, floors: Sequence[Floor] = ()) -> Order | None:
     """Return a good order from the same labels, at most `width` kept for each number of executed operators; None if time ran out.
 
     Cost O(n w d) labels for n operators, width w and d ready operators. No guarantee: it may drop every good beginning.
     """
-    expansion = Expansion(network, capacity_bytes)
+    expansion = Expansion(network, capacity_bytes, floors)
     start = expansion.start()
     layers: dict[int, list[_Label]] = {start.done.bit_count(): [start]}
     for count in range(network.num_operators):
         layer = layers.pop(count, [])
         kept: dict[tuple[int, int, int], _Label] = {}
-        for label in sorted(layer, key=lambda label: (label.cost, network.bytes_of(label.resident))):
+        for label in sorted(layer, key=lambda label: (label.least, label.cost, network.space_of(label.resident))):
             kept.setdefault((label.done, label.resident, label.copied), label)
             if len(kept) == width:
                 break
@@ -124,24 +150,44 @@ def beam(network: Network, capacity_bytes: int, width: int, *, clock: Clock) -> 
 class Expansion:
     """What labels follow from a label."""
 
-    def __init__(self, network: Network, capacity_bytes: int) -> None:
-        self.network, self.capacity = network, capacity_bytes
+    def __init__(self, network: Network, capacity_bytes: int, floors: Sequence[Floor] = ()) -> None:
+        self.network, self.capacity, self.floors = network, capacity_bytes, tuple(floors)
+        operators = range(network.num_operators)
+        self._surviving = tuple(mask_of([a for a in bits(network.writes[v]) if network.consumers[a]]) for v in operators)
+        self._written = tuple(network.space_of(network.writes[v]) for v in operators)
+        self._neighbours = tuple(self._sharing(v) for v in operators)
+        self._verdicts: dict[tuple[int, int, int], bool] = {}
+        self._reached: set[tuple[int, int, int, int]] = set()
+
+    def _sharing(self, v: int) -> int:
+        """Return the operators that share a tensor with operator v."""
+        sharing = self.network.successors[v]
+        for a in bits(self.network.operands(v)):
+            sharing |= self.network.consumers[a]
+        return sharing
 
     def start(self) -> _Label:
         """Return the label with nothing executed, eager operators run."""
-        return self._eager(_Label(0, self.network.ready(0), 0, 0, 0, None, ()))
+        least = sum(floor.traffic_bytes for floor in self.floors)
+        ready = self.network.ready(0)
+        return self._eager(_Label(0, ready, 0, 0, 0, (0,) * len(self.floors), least, None, ()), ready)
 
     def children(self, label: _Label) -> Iterator[_Label]:
-        """Yield a label for each ready operator and each minimal eviction that makes room for it."""
+        """Yield a label for each ready operator and each minimal eviction that makes room for it; the same one at most once."""
         network = self.network
+        space = network.space_of(label.resident)
         for v in bits(label.ready):
-            during = label.resident | network.operands(v)
-            excess = network.space_of(during) - self.capacity
-            if excess <= 0:
-                yield self._eager(self._after(label, v, 0))
-                continue
-            for evicted in self._minimal_evictions(label.resident & ~network.reads[v], excess):
-                yield self._eager(self._after(label, v, evicted))
+            during = label.resident | network.reads[v] | network.writes[v]
+            excess = network.space_of(during) + network.fixed[v] - self.capacity
+            evictions = self._minimal_evictions(label.resident & ~network.reads[v], excess) if excess > 0 else (0,)
+            for evicted in evictions:
+                after = self._after(label, v, evicted)
+                key = (after.done, after.resident, after.copied, after.cost)
+                if key in self._reached:
+                    continue  # the same operators in another order
+                if len(self._reached) < _MOST_REACHED:
+                    self._reached.add(key)
+                yield self._eager(after, after.ready if network.space_of(after.resident) < space else self._neighbours[v])
 
     def _minimal_evictions(self, candidates: int, excess: int) -> Iterator[int]:
         """Yield every set of candidates that frees at least `excess` bytes and none of whose parts does."""
@@ -165,48 +211,97 @@ class Expansion:
     def _after(self, label: _Label, v: int, evicted: int) -> _Label:
         network = self.network
         done = label.done | 1 << v
-        operands = network.operands(v)
+        operands = network.reads[v] | network.writes[v]
         resident = live_after(network, done, (label.resident & ~evicted) | operands, v)
-        dead = operands & ~resident
-        copied = (label.copied | evicted | (operands & network.backed)) & ~dead
-        cost = label.cost + network.bytes_of(evicted) + network.bytes_of(evicted & ~label.copied) if evicted else label.cost
-        return _Label(done, ready_after(network, done, label.ready, v), resident, copied, cost, label, (v,))
+        copied = (label.copied | evicted | (operands & network.backed)) & ~(operands & ~resident)
+        ready = ready_after(network, done, label.ready, v)
+        if not evicted:
+            return _Label(done, ready, resident, copied, label.cost, label.paid, label.least, label, (v,))
+        cost, paid, least = self._pay(label, evicted)
+        return _Label(done, ready, resident, copied, cost, paid, least, label, (v,))
 
-    def _eager(self, label: _Label) -> _Label:
-        """Run every operator that costs nothing to run now; the steps join the label's own."""
-        again = True
-        while again:
-            again = False
-            for v in bits(label.ready):
-                if self._costs_nothing_now(label, v):
-                    after = self._after(label, v, 0)
-                    after.parent, after.ran = label.parent, (*label.ran, v)
-                    label, again = after, True
-                    break
-        return label
+    def _price(self, evicted: int, copied: int) -> int:
+        return self.network.bytes_of(evicted) + self.network.bytes_of(evicted & ~copied)
 
-    def _costs_nothing_now(self, label: _Label, v: int) -> bool:
+    def _pay(self, label: _Label, evicted: int) -> tuple[int, tuple[int, ...], int]:
+        """Return traffic so far, traffic by floor, and the least traffic of every completion, after an eviction."""
+        price = self._price(evicted, label.copied)
+        if not self.floors:
+            return label.cost + price, (), label.least + price
+        paid, least, rest = list(label.paid), label.least, price
+        for k, floor in enumerate(self.floors):
+            part = evicted & floor.tensors
+            if part:
+                share = self._price(part, label.copied)
+                least += max(paid[k] + share, floor.traffic_bytes) - max(paid[k], floor.traffic_bytes)
+                paid[k] += share
+                rest -= share
+        return label.cost + price, tuple(paid), least + rest
+
+    def _eager(self, label: _Label, candidates: int) -> _Label:
+        """Run every operator that costs nothing to run now; the steps join the label's own.
+
+        Only `candidates` can have become such operators: whether an operator costs nothing changes only with its own tensors, or when bytes
+        become free.
+        """
         network = self.network
-        reads = network.reads[v]
-        if reads & ~label.resident or network.space_of(label.resident | network.writes[v]) > self.capacity:
+        done, ready, resident, copied = label.done, label.ready, label.resident, label.copied
+        space, ran = network.space_of(resident), list(label.ran)
+        candidates &= ready
+        while candidates:
+            low = candidates & -candidates
+            v = low.bit_length() - 1
+            candidates ^= low
+            if not self._costs_nothing_now(done, resident, copied, space, v):
+                continue
+            done |= low
+            operands = network.reads[v] | network.writes[v]
+            resident = live_after(network, done, resident | operands, v)
+            copied = (copied | (operands & network.backed)) & ~(operands & ~resident)
+            ready = ready_after(network, done, ready, v)
+            ran.append(v)
+            before, space = space, network.space_of(resident)
+            candidates = ready if space < before else (candidates | self._neighbours[v]) & ready
+        if len(ran) == len(label.ran):
+            return label
+        return _Label(done, ready, resident, copied, label.cost, label.paid, label.least, label.parent, tuple(ran))
+
+    def _costs_nothing_now(self, done: int, resident: int, copied: int, space: int, v: int) -> bool:
+        network = self.network
+        reads, writes = network.reads[v], network.writes[v]
+        if reads & ~resident or space + self._written[v] + network.fixed[v] > self.capacity:
             return False
-        done = label.done | 1 << v
-        outputs = [a for a in bits(network.writes[v]) if network.consumers[a]]
+        outputs = self._surviving[v]
         if not outputs:
             return True
-        surviving, cost = sum(network.space[a] for a in outputs), 2 * sum(network.size[a] for a in outputs)
-        dying = [a for a in bits(reads) if not network.consumers[a] & ~done]
-        freed = sum(network.space[a] for a in dying)
+        done |= 1 << v
+        dying = 0
+        for bit, consumers in network.operand_pairs[v]:
+            if not (bit & writes or consumers & ~done):
+                dying |= bit
+        surviving, freed = network.space_of(outputs), network.space_of(dying)
         if freed < surviving:
             return False
-        price = {a: network.size[a] * (1 if label.copied >> a & 1 else 2) for a in dying}
-        if len(dying) > _MOST_DYING_TO_ENUMERATE:
-            # enough for every part S: what it costs is at least its bytes times the least price per byte
-            return all(price[a] * (freed - surviving) >= cost * network.space[a] for a in dying)
+        key = (v, dying, copied & dying)
+        answer = self._verdicts.get(key)
+        if answer is None:
+            answer = self._never_worse(copied, dying, surviving, 2 * network.bytes_of(outputs))
+            self._verdicts[key] = answer
+        return answer
+
+    def _never_worse(self, copied: int, dying: int, surviving: int, cost: int) -> bool:
+        """Return whether holding outputs in the place of dying inputs is no worse, whichever of those another plan would evict."""
+        network, members = self.network, list(bits(dying))
+        freed = network.space_of(dying)
+        price = {a: network.size[a] * (1 if copied >> a & 1 else 2) for a in members}
+        if all(price[a] * (freed - surviving) >= cost * network.space[a] for a in members):
+            return True  # whatever part is evicted costs at least its bytes times the least price per byte
+        if len(members) > _MOST_DYING_TO_ENUMERATE:
+            return False
         return all(
             freed - sum(network.space[a] for a in part) >= surviving or sum(price[a] for a in part) >= cost
-            for count in range(1, len(dying) + 1)
-            for part in combinations(dying, count)
+            for count in range(1, len(members) + 1)
+            for part in combinations(members, count)
         )
 
 
@@ -230,12 +325,12 @@ class _Search:
     def _run(self) -> Found:
         self._push(self.expansion.start())
         while self._heap:
-            cost, *_, label = heapq.heappop(self._heap)
+            least, *_, label = heapq.heappop(self._heap)
             if label.dominated:
                 continue
-            self.bound = max(self.bound, cost)
+            self.bound = max(self.bound, least)
             if label.done == self.network.everything:
-                return Found(label.order(), cost, cost, self.labels, Termination.PROVED)
+                return Found(label.order(), label.cost, least, self.labels, Termination.PROVED)
             self.labels += 1
             if self.labels % _CLOCK_INTERVAL == 0:
                 self.progress.report("search", bound=self.bound, note=f"{self.labels} labels")
@@ -252,7 +347,7 @@ class _Search:
         return Found(None, None, self.bound, self.labels, why)
 
     def _push(self, label: _Label) -> None:
-        if self.cutoff is not None and label.cost >= self.cutoff:
+        if self.cutoff is not None and label.least >= self.cutoff:
             return
         rivals = self._known.setdefault(label.done, [])
         if any(self._beats(rival, label) for rival in rivals):
@@ -263,11 +358,13 @@ class _Search:
         rivals.append(label)
         self._pushed += 1
         tie = self.random.random() if self.random else 0.0
-        heapq.heappush(self._heap, (label.cost, -label.done.bit_count(), tie, self._pushed, label))
+        heapq.heappush(self._heap, (label.least, -label.done.bit_count(), tie, self._pushed, label))
 
     def _beats(self, one: _Label, other: _Label) -> bool:
         spare = other.cost - one.cost
         if spare < 0:
             return False
         extra, unsaved = one.resident & ~other.resident, other.copied & ~one.copied
+        if not extra and not unsaved:
+            return True
         return self.network.bytes_of(extra) + self.network.bytes_of(unsaved) <= spare

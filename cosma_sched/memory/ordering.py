@@ -64,19 +64,18 @@ def live_after(network: Network, done: int, live: int, v: int) -> int:
     live
         Live tensors during v, its operands among them.
     """
-    dead = 0
-    for a in bits(network.operands(v)):
-        if not network.consumers[a] & ~done:
-            dead |= 1 << a
-    return live & ~dead
+    for bit, consumers in network.operand_pairs[v]:
+        if not consumers & ~done:
+            live &= ~bit
+    return live
 
 
 def ready_after(network: Network, done: int, ready: int, v: int) -> int:
     """Return the ready operators after v has run, `done` including it."""
     ready &= ~(1 << v)
-    for w in bits(network.successors[v]):
-        if not network.predecessors[w] & ~done:
-            ready |= 1 << w
+    for bit, predecessors in network.successor_pairs[v]:
+        if not predecessors & ~done:
+            ready |= bit
     return ready
 
 
@@ -130,6 +129,7 @@ class _PeakSearch:
         self.bound = floor_bytes
         self.states = 0
         self._closed: set[int] = set()
+        self._reached: dict[int, int] = {}
         self._heap: list[tuple[int, int, int, int, _State]] = []
         self._pushed = 0
 
@@ -149,7 +149,10 @@ class _PeakSearch:
             if self.states >= STATE_LIMIT or (self.states % _CLOCK_INTERVAL == 0 and clock.expired):
                 return None
             for v in bits(state.ready):
-                self._push(self._eager(self._run(state, v)))
+                after = self._run(state, v)
+                if self._reached.get(after.done, after.peak + 1) > after.peak:  # else the same set was reached as well before
+                    self._reached[after.done] = after.peak
+                    self._push(self._eager(after))
         return None
 
     def _push(self, state: _State) -> None:
@@ -167,13 +170,25 @@ class _PeakSearch:
 
     def _eager(self, state: _State) -> _State:
         """Run every operator that costs nothing to run now; the steps become part of the state's own path."""
-        progress = True
-        while progress:
-            progress = False
-            for v in bits(state.ready):
-                after = self._run(state, v)
-                if after.peak <= max(state.peak, self.bound) and after.live_bytes <= state.live_bytes:
-                    after.parent, after.ran = state.parent, (*state.ran, v)
-                    state, progress = after, True
+        network, ran = self.network, []
+        done, ready, live, live_bytes = state.done, state.ready, state.live, state.live_bytes
+        threshold = max(state.peak, self.bound)
+        again = True
+        while again:
+            again = False
+            for v in bits(ready):
+                arriving = network.operands(v) & ~live
+                during = live_bytes + (network.space_of(arriving) if arriving else 0)
+                if during > threshold:
+                    continue
+                after = live_after(network, done | 1 << v, live | arriving, v)
+                after_bytes = network.space_of(after)
+                if after_bytes <= live_bytes:
+                    done |= 1 << v
+                    ready = ready_after(network, done, ready, v)
+                    live, live_bytes, again = after, after_bytes, True
+                    ran.append(v)
                     break
-        return state
+        if not ran:
+            return state
+        return _State(done, ready, live, live_bytes, state.peak, state.parent, (*state.ran, *ran))

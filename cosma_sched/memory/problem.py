@@ -6,6 +6,7 @@ a for tensor a of `Network.tensors`.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -86,6 +87,10 @@ class Network:
         """Tensors that have a copy in DRAM anyway: inputs from the start, outputs once they are stored."""
         self.inputs = mask_of([a for a, tensor in enumerate(counted) if not tensor.kind.is_produced])
         """Tensors that start in DRAM."""
+        self.fixed: tuple[int, ...] = (0,) * self.num_operators
+        """Bytes of the scratchpad that each operator needs for tensors that are not looked at (`part`)."""
+        self.members: tuple[int, ...] = tuple(range(self.num_operators))
+        """Position of each operator in the whole network."""
         self._bytes: dict[int, int] = {0: 0}
         self._space = self._bytes if self.space == self.size else {0: 0}
 
@@ -128,6 +133,16 @@ class Network:
         return tuple(masks)
 
     @cached_property
+    def operand_pairs(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """For each operator (bit, consumers) of its operands, for loops that run very often."""
+        return tuple(tuple((1 << a, self.consumers[a]) for a in bits(self.operands(v))) for v in range(self.num_operators))
+
+    @cached_property
+    def successor_pairs(self) -> tuple[tuple[tuple[int, int], ...], ...]:
+        """For each operator (bit, predecessors) of its successors, for loops that run very often."""
+        return tuple(tuple((1 << w, self.predecessors[w]) for w in bits(mask)) for mask in self.successors)
+
+    @cached_property
     def ancestors(self) -> tuple[int, ...]:
         """Operators that must run before each operator, itself left out."""
         masks: list[int] = []
@@ -156,6 +171,40 @@ class Network:
     def space_of(self, tensors: int) -> int:
         """Return the bytes that a set of tensors occupies in the scratchpad."""
         return _remembered_sum(self._space, self.space, tensors)
+
+    def part(self, tensors: int) -> Network:
+        """Return the sub-problem that looks at some tensors only.
+
+        Its operators are those that touch one of the tensors, under the precedence that the whole network implies; each needs its
+        other operands as fixed bytes. Whatever traffic these tensors cause in a plan for the whole network, this sub-problem can do with no
+        more, so the least traffic of disjoint parts adds up to a lower bound. Tensors keep their positions, operators are renumbered
+        (`members`). `graph` stays that of the whole network.
+        """
+        part = copy.copy(self)
+        for name in ("predecessors", "successors", "operand_pairs", "successor_pairs", "ancestors", "descendants"):
+            part.__dict__.pop(name, None)
+        part.members = tuple(v for v in range(self.num_operators) if self.operands(v) & tensors)
+        place = {v: i for i, v in enumerate(part.members)}
+        chosen = mask_of(part.members)
+        part.num_operators = len(part.members)
+        part.everything = (1 << part.num_operators) - 1
+        part.reads = tuple(self.reads[v] & tensors for v in part.members)
+        part.writes = tuple(self.writes[v] & tensors for v in part.members)
+        part.fixed = tuple(self.fixed[v] + self.space_of(self.operands(v) & ~tensors) for v in part.members)
+        part.consumers = part._consumers()
+        part.producer = part._producers()
+        closest: list[int] = []
+        for v in part.members:
+            earlier = self.ancestors[v] & chosen
+            for u in bits(earlier):
+                earlier &= ~self.ancestors[u]
+            closest.append(mask_of([place[u] for u in bits(earlier)]))
+        following = [0] * part.num_operators
+        for i, mask in enumerate(closest):
+            for j in bits(mask):
+                following[j] |= 1 << i
+        part.__dict__["predecessors"], part.__dict__["successors"] = tuple(closest), tuple(following)
+        return part
 
     def operands(self, v: int) -> int:
         """Return the tensors that operator v reads or writes."""
