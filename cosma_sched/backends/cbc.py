@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -30,8 +31,9 @@ from cosma_sched.errors import BackendError, Defect, InputError, MissingError, U
 
 # An MPS file holds 13 significant digits.
 LARGEST = 10**13
-# CBC prints its bound with three decimals.
+# What CBC's own arithmetic may be off by, beside what its printing cuts off.
 BOUND_TOLERANCE = 1e-3
+_PRINTED_DIGITS = 6  # the development version prints six significant digits, 2.10 three decimals
 _GRACE_SECONDS = 1.5
 _RESERVED = {
     "sec": "time limit",
@@ -50,9 +52,9 @@ _INCUMBENT = re.compile(r"Cbc00(?:12|16|04)I Integer solution of (\S+) found")
 _NODES = re.compile(r"Cbc0010I After \d+ nodes, .*?(\S+) best solution, best possible (\S+)")
 _RESULT = re.compile(r"^Result - (.*?)\s*$")
 _FIGURE = re.compile(r"^(Objective value|Lower bound|Enumerated nodes):\s+(\S+)")
-_UNKNOWN_OPTION = re.compile(r"^No match for (\S+)")
+_UNKNOWN_OPTION = re.compile(r"^(?:No match for|Unrecognized parameter -) ([^\s,]+)")
 # "The LP relaxation is infeasible or too expensive" is none of these: it also ends a heuristic that is short of time.
-_INFEASIBLE = re.compile(r"^(?:Problem is|Pre-processing says) infeasible")
+_INFEASIBLE = re.compile(r"^\s*(?:Problem is|Pre-processing says|Row reductions:|Bound tightening:) infeasib", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -66,6 +68,8 @@ class Log:
     objective: float | None = None
     """The value of the solution that is held at the end."""
     lower_bound: float | None = None
+    lower_bound_error: float = 0.0
+    """What printing may have cut off."""
     nodes: int | None = None
     unknown_option: str | None = None
     incumbent: float | None = None
@@ -96,7 +100,7 @@ class Log:
         if name == "Objective value":
             self.objective = _known(text)
         elif name == "Lower bound":
-            self.lower_bound = _known(text)
+            self.lower_bound, self.lower_bound_error = _known(text), _cut_off(text)
         else:
             self.nodes = int(float(text))
 
@@ -105,6 +109,13 @@ def _known(text: str) -> float | None:
     """Return a number of the log; CBC prints 1e+50 for none."""
     value = float(text)
     return value if abs(value) < 1e49 else None
+
+
+def _cut_off(text: str) -> float:
+    """Return how far a printed number may be from the one that was meant: a unit of its last digit, trailing zeros not printed."""
+    printed = Decimal(text)
+    last = int(printed.as_tuple().exponent)
+    return float(10.0 ** min(last, printed.adjusted() - _PRINTED_DIGITS + 1)) if printed else 0.0
 
 
 def solve(task: LinearTask) -> Answer:
@@ -235,7 +246,8 @@ def _read_columns(path: Path, program: Program, order: Sequence[int], ending: ch
     """
     content = path.read_bytes() if path.exists() else b""
     rows, columns = struct.unpack_from("=ii", content) if len(content) >= 16 else (-1, -1)
-    if (rows, columns) != (program.num_rows, len(order)) or len(content) != 16 + 16 * (rows + columns):
+    # The development version counts only the rows that presolve has left.
+    if rows < 0 or columns != len(order) or len(content) != 16 + 16 * (rows + columns):
         raise BackendError("cbc", f"left a solution file of {len(content)} bytes that does not fit the program", ending.log_tail)
     values = array.array("d")
     values.frombytes(content[16 + 16 * rows : 16 + 16 * rows + 8 * columns])
@@ -249,7 +261,7 @@ def _bound(program: Program, stop: Stop, columns: Sequence[float] | None, log: L
     if stop is Stop.INFEASIBLE:
         return None
     if log.lower_bound is not None:
-        return round_up(log.lower_bound, BOUND_TOLERANCE)
+        return round_up(log.lower_bound, max(BOUND_TOLERANCE, log.lower_bound_error))
     if stop is Stop.FINISHED and columns is not None and "gap" not in (log.result or ""):
         return round_up(math.fsum(c * columns[j] for j, c in program.objective), BOUND_TOLERANCE)
     return None

@@ -22,6 +22,7 @@ from cosma_sched.backends.status import MATHOPT_STOPS, Stop, round_up
 from cosma_sched.backends.task import Answer, LinearTask
 from cosma_sched.errors import BackendError, InputError, MissingError, UsageError
 
+SCRIPT = str(Path(__file__).with_name("_highs_child.py"))
 LARGEST = 2**53
 BOUND_TOLERANCE = 1e-6
 # Figures of the log have fewer digits than those of the result.
@@ -83,9 +84,8 @@ def solve(task: LinearTask) -> Answer:
 
     remaining = task.clock.remaining
     limits = child.Limits(None if remaining is None else remaining + _GRACE_SECONDS, None)
-    script = str(Path(__file__).with_name("_highs_child.py"))
     with TemporaryFile(prefix="cosma-sched-highs-") as errors:
-        process = child.start([sys.executable, "-P", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fileno())
+        process = child.start([sys.executable, "-P", SCRIPT], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors.fileno())
         with process:
             _send(process, _request(task, profile))
             ending = child.attend(process, _lines(process), limits=limits, on_line=on_line)

@@ -52,10 +52,20 @@ def random_program(seed: int) -> Program:
         low = rng.randint(-3, 1)
         variables.append(program.integer(("v", number), low, low + rng.randint(0, 4)))
     factor = rng.choice([1, 1, 6])
+    hidden = [rng.randint(low, high) for low, high in program.bounds] if rng.random() < 0.6 else None  # most are feasible
     for number in range(rng.randint(0, 5)):
-        terms = [(variable, factor * rng.randint(-4, 4)) for variable in rng.choices(variables, k=rng.randint(1, 4))]
-        add = rng.choice([program.at_least, program.at_most, program.equal])
-        add(terms, rng.randint(-9, 9), f"row {number}")
+        picks = [(rng.randrange(len(variables)), factor * rng.randint(-4, 4)) for _ in range(rng.randint(1, 4))]
+        terms = [(variables[column], coefficient) for column, coefficient in picks]
+        slack, side = rng.randint(0, 2), rng.randint(-9, 9)
+        if hidden is not None:
+            side = sum(coefficient * hidden[column] for column, coefficient in picks)
+        kind = rng.randrange(3)
+        if kind == 0:
+            program.at_least(terms, side - slack, f"row {number}")
+        elif kind == 1:
+            program.at_most(terms, side + slack, f"row {number}")
+        else:
+            program.equal(terms, side, f"row {number}")
     if rng.random() < 0.9:
         program.minimise([(variable, factor * rng.randint(-5, 5)) for variable in variables], rng.randint(-50, 50))
     return program
