@@ -30,6 +30,13 @@ _PUBLIC = {
     "MemoryBounds": "memory.bounds",
     "MemoryPlan": "memory.plan",
     "Violation": "memory.verify",
+    "Accelerator": "accelerator",
+    "load_accelerator": "accelerator",
+    "Layer": "mapping.layer",
+    "MappingResult": "mapping.answer",
+    "map_layers": "mapping.calls",
+    "evaluate_mapping": "mapping.calls",
+    "read_layer_table": "mapping.layer_table",
     "load": "api",
     "load_result": "api",
     "memory_bounds": "api",
@@ -40,9 +47,14 @@ _PUBLIC = {
 __all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
 
 if TYPE_CHECKING:
+    from cosma_sched.accelerator import Accelerator, load_accelerator
     from cosma_sched.api import load, load_result, memory_bounds, plan_memory, verify
     from cosma_sched.errors import BackendError, CosmaError, InfeasibleError, InputError, MissingError, UsageError, VerificationError
     from cosma_sched.graph import Graph, Operator, Tensor, TensorKind
+    from cosma_sched.mapping.answer import MappingResult
+    from cosma_sched.mapping.calls import evaluate_mapping, map_layers
+    from cosma_sched.mapping.layer import Layer
+    from cosma_sched.mapping.layer_table import read_layer_table
     from cosma_sched.memory.bounds import MemoryBounds
     from cosma_sched.memory.plan import MemoryPlan
     from cosma_sched.memory.verify import Violation

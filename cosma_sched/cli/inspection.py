@@ -42,11 +42,18 @@ def command(
 
     def run() -> int:
         from cosma_sched import api
+        from cosma_sched.mapping.answer import MappingResult
+        from cosma_sched.report.mapping import mapping_lines
         from cosma_sched.report.table import graph_lines, result_lines
 
         if _is_result(file):
             result = api.load_result(file)
-            Output(json).deliver(result.to_json(), result_lines(result, file, width=table_width(), all_rows=verbose > 0))
+            width, all_rows = table_width(), verbose > 0
+            if isinstance(result, MappingResult):
+                lines = mapping_lines(result, file, width=width, all_rows=all_rows)
+            else:
+                lines = result_lines(result, file, width=width, all_rows=all_rows)
+            Output(json).deliver(result.to_json(), lines)
             return 0
         graph = api.load(file, fold=fold, views=views, dtype=dtype, dims=dims)
         what = _kind(file)

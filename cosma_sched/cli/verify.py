@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
@@ -23,7 +25,7 @@ def command(
     json: Json = False,
     debug: Debug = False,
 ) -> Action:
-    """Check every claim of a saved result against its model: order, addresses, transfers, totals, bound.
+    """Check every claim of a saved result: a memory plan against its model, a mapping from the file alone or, with --model, against it too.
 
     Example: cosma-sched verify plan.json
     """
@@ -33,13 +35,12 @@ def command(
         from cosma_sched import api
 
         loaded = api.load_result(result)
-        graph = api.graph_of(loaded, model, result_path=result)
-        violations = api.verify(graph, loaded)
+        violations = _violations(loaded, model, result)
         document = {
             "schema": "cosma-sched/verification/1",
             "result": result,
             "verified": not violations,
-            "violations": [{"rule": v.rule, "tensor": v.tensor, "step": v.step, "message": v.message} for v in violations],
+            "violations": [asdict(violation) for violation in violations],
         }
         count = f"{len(violations)} violation{'' if len(violations) == 1 else 's'}"
         lines = [count, *(f"  {violation}" for violation in violations[:_MOST_SHOWN])]
@@ -51,3 +52,18 @@ def command(
         return _VERIFICATION_FAILED if violations else 0
 
     return run
+
+
+def _violations(loaded: Any, model: str | None, path: str) -> Sequence[Any]:
+    """Return every broken rule; a mapping result holds all that its check needs."""
+    from cosma_sched import api
+    from cosma_sched.mapping.answer import MappingResult
+
+    if not isinstance(loaded, MappingResult):
+        return api.verify(api.graph_of(loaded, model, result_path=path), loaded)
+    if model is not None and model.lower().endswith(".csv"):
+        from cosma_sched.mapping.calls import verify_mapping
+        from cosma_sched.mapping.layer_table import read_layer_table
+
+        return verify_mapping(loaded, read_layer_table(model))
+    return api.verify(None if model is None else api.graph_of(loaded, model, result_path=path), loaded)

@@ -19,7 +19,7 @@ from cosma_sched.mapping.layer import Layer, Workload
 from cosma_sched.mapping.planner import METHODS, OBJECTIVES, MapOptions, map_workload, require_supported
 from cosma_sched.mapping.scoring import BrokenRule, Score, broken_rules, score
 from cosma_sched.mapping.space import LoopNest, parse, tilings
-from cosma_sched.mapping.verify import QUICK_WALK_LIMIT, verify
+from cosma_sched.mapping.verify import QUICK_WALK_LIMIT, Violation, differences, verify
 from cosma_sched.progress import Clock, Observer, Progress
 from cosma_sched.result import Provenance
 
@@ -156,6 +156,16 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+def verify_mapping(result: MappingResult, network: Graph | Workload | None = None) -> list[Violation]:
+    """Check a mapping result from itself alone, and its layers against those of its network if that is given."""
+    violations = verify(result)
+    if network is None:
+        return violations
+    charged = result.options["vector_ops"] == "charged"
+    workload = network if isinstance(network, Workload) else workload_of(network, charged=charged)
+    return violations + differences(result, workload.layers)
 
 
 @dataclass(frozen=True, slots=True)

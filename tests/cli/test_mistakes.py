@@ -19,7 +19,7 @@ def _in_the_checkout(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("solv", 'no such command: "solv"; commands are backends, bounds, inspect, solve, verify, zoo; did you mean "solve"?'),
+        ("solv", 'did you mean "solve"?'),
         ("--versoin", 'no such option: --versoin; did you mean "--version"?'),
         ("solve", 'missing argument "MODEL"'),
         (f"solve {PINCH}", 'missing option "--scratchpad"'),
