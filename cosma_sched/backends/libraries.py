@@ -56,9 +56,20 @@ def _load(module: str, package: str) -> ModuleType:
     except ModuleNotFoundError as error:
         raise MissingError(f'this needs {package}, which is not installed: pip install "{REQUIREMENTS[package]}"') from error
     except ImportError as error:
+        if _was_interrupted(error):
+            raise KeyboardInterrupt from error
         if "undefined symbol" in str(error) and installed("highspy"):
             raise MissingError(clash()) from error
         raise MissingError(f"{package} is installed but cannot be loaded: {error}") from error
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C is behind an error: compiled modules turn it into "initialization failed" while they are loaded."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def clash() -> str:
