@@ -37,6 +37,9 @@ _PUBLIC = {
     "map_layers": "mapping.calls",
     "evaluate_mapping": "mapping.calls",
     "read_layer_table": "mapping.layer_table",
+    "Placement": "experts.placement",
+    "place_experts": "experts.calls",
+    "read_profile": "experts.formats.reading",
     "load": "api",
     "load_result": "api",
     "memory_bounds": "api",
@@ -50,6 +53,9 @@ if TYPE_CHECKING:
     from cosma_sched.accelerator import Accelerator, load_accelerator
     from cosma_sched.api import load, load_result, memory_bounds, plan_memory, verify
     from cosma_sched.errors import BackendError, CosmaError, InfeasibleError, InputError, MissingError, UsageError, VerificationError
+    from cosma_sched.experts.calls import place_experts
+    from cosma_sched.experts.formats.reading import read_profile
+    from cosma_sched.experts.placement import Placement
     from cosma_sched.graph import Graph, Operator, Tensor, TensorKind
     from cosma_sched.mapping.answer import MappingResult
     from cosma_sched.mapping.calls import evaluate_mapping, map_layers

@@ -42,7 +42,9 @@ def command(
 
     def run() -> int:
         from cosma_sched import api
+        from cosma_sched.experts.placement import Placement
         from cosma_sched.mapping.answer import MappingResult
+        from cosma_sched.report.experts import placement_lines
         from cosma_sched.report.mapping import mapping_lines
         from cosma_sched.report.table import graph_lines, result_lines
 
@@ -51,6 +53,8 @@ def command(
             width, all_rows = table_width(), verbose > 0
             if isinstance(result, MappingResult):
                 lines = mapping_lines(result, file, width=width, all_rows=all_rows)
+            elif isinstance(result, Placement):
+                lines = placement_lines(result, width=width, all_rows=all_rows)
             else:
                 lines = result_lines(result, file, width=width, all_rows=all_rows)
             Output(json).deliver(result.to_json(), lines)

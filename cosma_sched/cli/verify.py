@@ -57,8 +57,13 @@ def command(
 def _violations(loaded: Any, model: str | None, path: str) -> Sequence[Any]:
     """Return every broken rule; a mapping result holds all that its check needs."""
     from cosma_sched import api
+    from cosma_sched.experts.placement import Placement
     from cosma_sched.mapping.answer import MappingResult
 
+    if isinstance(loaded, Placement):
+        from cosma_sched.experts.calls import check_result
+
+        return check_result(loaded, model, result_path=path)
     if not isinstance(loaded, MappingResult):
         return api.verify(api.graph_of(loaded, model, result_path=path), loaded)
     if model is not None and model.lower().endswith(".csv"):
