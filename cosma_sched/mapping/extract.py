@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from cosma_sched.errors import Defect, InputError, shown
-from cosma_sched.graph import Graph, Operator, Origin, Tensor
+from cosma_sched.graph import Graph, Operator, Origin, Tensor, TensorKind
 from cosma_sched.mapping.layer import Layer, Unsupported, VectorOperator, Workload
 
 VIEWS = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Dropout"})
@@ -103,14 +103,20 @@ class _Reading:
         return max(1, -(-tensor.size_bytes // math.prod(tensor.shape or (tensor.size_bytes,))))
 
     def words(self, operator: Operator) -> tuple[int, ...]:
-        """Return the words of an operator's operands, as far as it sees them, and of its results."""
-        read = []
-        for position, name in enumerate(operator.inputs):
-            tensor = self.graph.tensors[name]
-            seen = operator.attributes.get("input_shapes")
-            elements = math.prod(seen[position]) * self.bytes_of(name) if seen is not None and position < len(seen) else tensor.size_bytes
-            read.append(min(elements, tensor.size_bytes))
-        return (*read, *(self.graph.tensors[name].size_bytes for name in operator.outputs))
+        """Return the words of an operator's operands, as far as it reads them, and of its results; axes and sizes are no words."""
+        results = tuple(self.graph.tensors[name].size_bytes for name in operator.outputs)
+        return (*(self._read_words(operator, position, sum(results)) for position in range(len(operator.inputs))), *results)
+
+    def _read_words(self, operator: Operator, position: int, result: int) -> int:
+        tensor = self.graph.tensors[operator.inputs[position]]
+        if tensor.kind == TensorKind.PARAMETER and tensor.dtype == "int64":
+            return 0
+        if operator.type == "Gather" and position == 0:
+            return min(result, tensor.size_bytes)  # the rows that are looked up
+        seen = operator.attributes.get("input_shapes")
+        if seen is None or position >= len(seen):
+            return tensor.size_bytes
+        return min(math.prod(int(size) for size in seen[position]) * self.bytes_of(tensor.name), tensor.size_bytes)
 
 
 def workload_of(graph: Graph, *, charged: bool = False) -> Workload:
@@ -201,7 +207,7 @@ def _host(reading: _Reading, operator: Operator) -> str | None:
         for name in dict.fromkeys(operator.inputs)
         if name in reading.drains
         and len(graph.consumers(name)) == 1
-        and graph.tensors[name].kind != "output"
+        and graph.tensors[name].kind != TensorKind.OUTPUT
         and operator.inputs.count(name) == 1
         and graph.tensors[name].size_bytes == size
     ]
