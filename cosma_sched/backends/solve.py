@@ -23,9 +23,9 @@ from cosma_sched.progress import Clock
 
 INTEGER_TOLERANCE = 1e-5
 PROGRESS_TOLERANCE = 1e-3
-# Above it a rounding error of double precision exceeds the tolerance (1e-7) within which floating-point solvers call a row satisfied, and
-# they have been seen to prove feasible programs infeasible.
-LARGEST_TRUSTED_ACTIVITY = 10**9
+# From about 1e8 on the tolerances of floating-point solvers are in the way of whole units: CBC has proven feasible programs infeasible
+# there (solvers/README.md).
+LARGEST_TRUSTED_ACTIVITY = 5 * 10**7
 
 
 def solve_linear(

