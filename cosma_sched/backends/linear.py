@@ -240,7 +240,7 @@ class Program:
         """
         objective = self.problem.objective
         if not objective and self._rows:  # PuLP would add a variable of its own to an empty objective
-            first = next(iter(self.problem.constraints()[0].keys()))
+            first = next(iter(self._variables.values()))
             self.problem.objective = libraries.pulp().LpAffineExpression({first: 0}, constant=0)
         try:
             written = self.problem.writeMPS(str(path), rename=1)[0]
