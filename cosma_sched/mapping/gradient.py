@@ -81,7 +81,7 @@ def descend_layers(layers: Sequence[Layer], machine: Machine, halo: str, evaluat
     jax = need("jax", extra="gradient")
     steps = STEPS if evaluations is None else max(1, evaluations // STARTS)
     fronts = {layer: Front() for layer in layers}
-    theta = _starts(layers, machine, np.random.default_rng([seed]))
+    theta = starts_of(layers, machine, np.random.default_rng([seed]))
     done, fitting, decoded, interrupted = 0, 0, 0, False
     with jax.enable_x64(True):
         descend = _descent(jax, machine, layers, halo)
@@ -106,7 +106,7 @@ def _search_of(layer: Layer, machine: Machine, halo: str, front: Front, evaluati
     return LayerSearch(points, floor_of(layer, machine), evaluations, False)
 
 
-def _starts(layers: Sequence[Layer], machine: Machine, generator: np.random.Generator) -> NDArray[np.float64]:
+def starts_of(layers: Sequence[Layer], machine: Machine, generator: np.random.Generator) -> NDArray[np.float64]:
     """Return ``theta[factor, row]``: random tilings, the rows of a layer side by side."""
     columns = []
     for layer in layers:
@@ -163,7 +163,7 @@ def relaxed_cost(xp: Any, machine: Machine, shape: Shape, theta: Any, halo: str)
     return Relaxed(cost, excess)
 
 
-def _batched_shape(layers: Sequence[Layer]) -> Shape:
+def batched_shape(layers: Sequence[Layer]) -> Shape:
     """Return the shapes of all rows: each layer's facts once for every start."""
     facts = [shape_of(layer) for layer in layers]
 
@@ -191,7 +191,7 @@ State = tuple[Any, Any, Any]
 
 def _descent(jax: Any, machine: Machine, layers: Sequence[Layer], halo: str) -> Callable[[State, int, int], State]:
     """Return a function that takes some Adam steps from a state (theta, first moment, second moment)."""
-    xp, shape = jax.numpy, _batched_shape(layers)
+    xp, shape = jax.numpy, batched_shape(layers)
 
     def loss(theta: Any) -> Any:
         relaxed = relaxed_cost(xp, machine, shape, theta, halo)
