@@ -90,4 +90,4 @@ def test_repair_makes_every_tiling_fit_without_changing_its_product() -> None:
     product = inner * outer
     product[2] *= spatial[0]
     product[1] *= spatial[1]
-    assert (product.T == np.array(mapped.dims)).all()
+    assert (np.array(mapped.dims) == product.T).all()
