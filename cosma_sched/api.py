@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import cosma_sched
 from cosma_sched.errors import Defect, InfeasibleError, InputError, UsageError, VerificationError, shown, suggestion
@@ -24,10 +24,19 @@ from cosma_sched.progress import Clock, Observer, Progress
 from cosma_sched.result import Provenance, Reason, Status, Termination, relative_gap
 from cosma_sched.units import parse_size
 
-METHODS = ("auto", "exact")
+if TYPE_CHECKING:
+    from cosma_sched.experts.placement import Placement
+    from cosma_sched.experts.profile import Profile
+    from cosma_sched.experts.verify import Violation as PlacementViolation
+    from cosma_sched.mapping.answer import MappingResult
+    from cosma_sched.mapping.verify import Violation as MappingViolation
+    from cosma_sched.memory.planner import Answer
+
 TENSORS = ("activations", "all")
 BUDGET_NAMES = ("M_R", "M_H", "M_P")
 MOST_WORKERS = 8
+MAPPING_SCHEMA = "cosma-sched/mapping/1"
+EXPERTS_SCHEMA = "cosma-sched/experts/1"
 _LOAD_OPTIONS = ("fold", "views", "dtype", "dim")
 
 
@@ -124,7 +133,8 @@ def plan_memory(  # noqa: PLR0913 - the options of the command, by name
     *,
     scratchpad: int | str,
     order: Literal["free", "given", "min-peak"] | str = "free",
-    method: Literal["auto", "exact"] | str = "auto",
+    method: Literal["auto", "exact", "paper", "belady", "greedy"] | str = "auto",
+    placement: Literal["first-fit", "best-fit", "arena"] | str | None = None,
     tensors: Literal["activations", "all"] | str = "activations",
     align: int | str = 1,
     reserve: int | str = 0,
@@ -150,7 +160,11 @@ def plan_memory(  # noqa: PLR0913 - the options of the command, by name
     order
         ``free``: any topological order; ``given``: the graph's own; ``min-peak``: the one with the least peak that `memory_bounds` returns.
     method
-        ``auto`` or ``exact``: heuristics, bounds and exact methods until value and bound meet.
+        ``auto`` or ``exact``: heuristics, bounds and exact methods until value and bound meet. ``paper``: the integer program of the COSMA
+        paper; too large a one is refused (status ``unknown`` and a reason). ``belady`` or ``greedy``: an allocator with replacement, which
+        proves nothing and may end in fragmentation (``unknown`` and a reason); order ``free`` is read as ``given``.
+    placement
+        Of the methods ``belady`` and ``greedy`` only: ``first-fit`` (their default), ``best-fit`` or ``arena``.
     tensors
         ``activations``, or ``all`` to plan parameters too: they start in DRAM like inputs.
     align
@@ -169,7 +183,7 @@ def plan_memory(  # noqa: PLR0913 - the options of the command, by name
     gap
         Relative gap at which to stop.
     write_model
-        Path for the linear program of the given order (`GapModel`), in MPS form.
+        Path for the linear program in MPS form: of the given order (`GapModel`), or of the method ``paper``.
     observers
         Called with every `Event` of progress.
 
@@ -181,74 +195,80 @@ def plan_memory(  # noqa: PLR0913 - the options of the command, by name
     Raises
     ------
     UsageError
-        If an option value is unknown.
+        If an option value is unknown, or the method has no use for an option.
     VerificationError
         If the plan does not pass the checker: a bug.
     """
     from cosma_sched.backends import SolverOptions
-    from cosma_sched.memory.planner import PlannerOptions, plan
+    from cosma_sched.memory import methods
+    from cosma_sched.memory.planner import PlannerOptions
 
     if not 0 <= gap < 1:
         raise UsageError(f"gap must lie between 0 and 1, got {gap}")
     order = _one_of("order", order, tuple(OrderChoice))
-    method = _one_of("method", method, METHODS)
+    method = _one_of("method", method, methods.METHODS)
+    order, placement = methods.settled_options(method, order, placement, pins=pins, write_model=write_model)
     workers = _workers(solver, workers)
-    settings = SolverOptions(solver=solver, profile=profile, workers=workers, seed=seed)
+    model_file = write_model if method == methods.PAPER else None
+    settings = SolverOptions(solver=solver, profile=profile, workers=workers, seed=seed, write_model=model_file)
     clock = Clock(time_limit)
     place = _scratchpad(1, align, reserve, pins, allow_relocation)
     network = _network(graph, tensors, place)
     place = replace(place, capacity_bytes=_scratchpad_bytes(network, scratchpad, place.bottom_bytes, clock))
     problem = Problem(network, place, OrderChoice(order))
     options = {"scratchpad": str(scratchpad), "order": order, "method": method, "gap": gap, "time-limit": time_limit}
-    options |= _rules(tensors, place, of_plan=True)
-    provenance = _provenance(graph, solver=solver, profile=profile, seed=seed, workers=workers, options=options)
-    if write_model is not None:
+    options |= ({} if placement is None else {"placement": placement}) | _rules(tensors, place, of_plan=True)
+    back_end = "none" if method in methods.BASELINES else solver
+    provenance = _provenance(graph, solver=back_end, profile=profile, seed=seed, workers=workers, options=options)
+    if write_model is not None and model_file is None:
         _write_gap_model(network, place, write_model)
+    progress = Progress(clock, tuple(observers))
     try:
-        answer = plan(problem, options=PlannerOptions(settings, gap), progress=Progress(clock, tuple(observers)))
+        answer = methods.plan_with(method, placement, problem, options=PlannerOptions(settings, gap), progress=progress)
     except InfeasibleError as error:
         budgets = _budgets(peak_bounds(network, reserve_bytes=place.bottom_bytes, clock=clock))
         return _infeasible(error.reasons, place.capacity_bytes, clock, provenance, budgets)
-    result = MemoryPlan(
-        status=answer.status,
-        termination=answer.termination,
-        seconds=round(clock.seconds, 3),
-        verified=True,
-        scratchpad_bytes=place.capacity_bytes,
-        provenance=replace(provenance, proved_by=answer.bound.proved_by),
-        bound_bytes=answer.bound.value,
-        budgets=_budgets(answer.peaks),
-        reasons=answer.reasons,
-    )
-    if answer.layout is not None:
-        residency, transfers = answer.layout.residency(network), answer.layout.transfers(network)
-        result = result.replace(
-            **plan_module.totals(len(graph), residency, transfers),
-            gap=relative_gap(answer.traffic_bytes, answer.bound.value),
-            order=network.operator_names(answer.layout.order),
-            residency=residency,
-            transfers=transfers,
-        )
+    result = _memory_plan(answer, problem, provenance)
     violations = verify(graph, result)
     if violations:
         raise VerificationError(violations)
     return result.replace(seconds=round(clock.seconds, 3))
 
 
-def verify(graph: Graph, result: MemoryPlan | MemoryBounds) -> list[checker.Violation]:
-    """Check a result against its graph from scratch; an empty list means that it holds.
+def verify(
+    graph: Graph | Profile | None, result: MemoryPlan | MemoryBounds | MappingResult | Placement
+) -> Sequence[checker.Violation | MappingViolation | PlacementViolation]:
+    """Check a result against its graph from scratch; an empty sequence means that it holds.
+
+    Parameters
+    ----------
+    graph
+        The network; of a placement of experts, the profile it was made with. A mapping result holds all that its check needs; with its
+        graph, the layers are compared too.
+    result
+        The result.
 
     Returns
     -------
-    list of Violation
-        Every broken rule with tensor, step and values.
+    sequence of Violation
+        Every broken rule with its place and values.
     """
-    if isinstance(result, MemoryBounds):
-        return checker.verify_bounds(graph, result)
-    return checker.verify(graph, result)
+    if isinstance(result, MemoryBounds | MemoryPlan):
+        if not isinstance(graph, Graph):
+            raise UsageError("a memory plan is checked against its graph")
+        return checker.verify_bounds(graph, result) if isinstance(result, MemoryBounds) else checker.verify(graph, result)
+    from cosma_sched.mapping.answer import MappingResult
+
+    if isinstance(result, MappingResult) and (graph is None or isinstance(graph, Graph)):
+        from cosma_sched.mapping.calls import verify_mapping
+
+        return verify_mapping(result, graph)
+    from cosma_sched.experts.calls import verify_any
+
+    return verify_any(graph, result)
 
 
-def load_result(path: str | os.PathLike[str]) -> MemoryPlan | MemoryBounds:
+def load_result(path: str | os.PathLike[str]) -> MemoryPlan | MemoryBounds | MappingResult | Placement:
     """Read a saved result of any schema.
 
     Raises
@@ -263,11 +283,19 @@ def load_result(path: str | os.PathLike[str]) -> MemoryPlan | MemoryBounds:
         return MemoryPlan.from_json(document, name)
     if schema == memory_bounds_module.SCHEMA:
         return MemoryBounds.from_json(document, name)
-    known = (plan_module.SCHEMA, memory_bounds_module.SCHEMA)
+    if schema == MAPPING_SCHEMA:
+        from cosma_sched.mapping.answer import MappingResult
+
+        return MappingResult.from_json(document, name)
+    if schema == EXPERTS_SCHEMA:
+        from cosma_sched.experts.placement import Placement
+
+        return Placement.from_json(document, name)
+    known = (plan_module.SCHEMA, memory_bounds_module.SCHEMA, MAPPING_SCHEMA, EXPERTS_SCHEMA)
     raise InputError(name, [Defect("schema", f"must be one of {', '.join(known)}, got {shown(schema)}")])
 
 
-def graph_of(result: MemoryPlan | MemoryBounds, model: str | None = None, *, result_path: str = "result") -> Graph:
+def graph_of(result: MemoryPlan | MemoryBounds | MappingResult, model: str | None = None, *, result_path: str = "result") -> Graph:
     """Read the graph that a result was made for, with the reading options of its provenance.
 
     Parameters
@@ -345,6 +373,32 @@ def _scratchpad_bytes(network: Network, scratchpad: int | str, bottom_bytes: int
 
 def _budgets(peaks: PeakBounds) -> Budgets:
     return Budgets(peaks.m_r_bytes, peaks.m_h_bytes, peaks.m_p_bytes)
+
+
+def _memory_plan(answer: Answer, problem: Problem, provenance: Provenance) -> MemoryPlan:
+    """Write a planner's answer out; its seconds are still open."""
+    result = MemoryPlan(
+        status=answer.status,
+        termination=answer.termination,
+        seconds=0.0,
+        verified=True,
+        scratchpad_bytes=problem.scratchpad.capacity_bytes,
+        provenance=replace(provenance, proved_by=answer.bound.proved_by),
+        bound_bytes=answer.bound.value,
+        budgets=_budgets(answer.peaks),
+        reasons=answer.reasons,
+    )
+    if answer.layout is None:
+        return result
+    network = problem.network
+    residency, transfers = answer.layout.residency(network), answer.layout.transfers(network)
+    return result.replace(
+        **plan_module.totals(network.num_operators, residency, transfers),
+        gap=relative_gap(answer.traffic_bytes, answer.bound.value),
+        order=network.operator_names(answer.layout.order),
+        residency=residency,
+        transfers=transfers,
+    )
 
 
 def _infeasible(reasons: Sequence[Reason], capacity: int, clock: Clock, provenance: Provenance, budgets: Budgets) -> MemoryPlan:

@@ -10,9 +10,10 @@ from typing import Annotated
 import typer
 
 from cosma_sched.errors import UsageError, shown
-from cosma_sched.units import parse_duration
+from cosma_sched.units import parse_duration, parse_size
 
 _READING = "Reading the model"
+PLACING = "What counts and where it may lie"
 _OUTPUT = "Output"
 
 Model = Annotated[
@@ -50,6 +51,22 @@ Dim = Annotated[
     list[str] | None,
     typer.Option(metavar="NAME=N", help="Value of a symbolic dimension; may be repeated.", rich_help_panel=_READING, show_default=False),
 ]
+Tensors = Annotated[
+    str,
+    typer.Option(metavar="activations|all", help="all counts parameters too: they start in DRAM.", rich_help_panel=PLACING),
+]
+Align = Annotated[
+    str,
+    typer.Option(
+        metavar="BYTES",
+        help="Offsets are multiples of this, and a tensor occupies its size rounded up to it.",
+        rich_help_panel=PLACING,
+    ),
+]
+Reserve = Annotated[
+    str,
+    typer.Option(metavar="BYTES", help="Bytes at the bottom of the scratchpad that no tensor may use.", rich_help_panel=PLACING),
+]
 TimeLimit = Annotated[str, typer.Option(metavar="DURATION", help="When to stop: 500ms, 10s, 5m, or none.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of the table.", rich_help_panel=_OUTPUT)]
 OutputFile = Annotated[
@@ -80,6 +97,22 @@ def dimensions(pairs: Sequence[str] | None) -> dict[str, int]:
         if sizes.setdefault(name, int(digits)) != int(digits):
             raise UsageError(f"--dim {shown(pair)}: {name} is {sizes[name]} already")
     return sizes
+
+
+def size(option: str, text: str, *, may_be_zero: bool = False) -> int:
+    """Return the bytes of an option that is a size.
+
+    Raises
+    ------
+    UsageError
+        If it is none.
+    """
+    if may_be_zero and text == "0":
+        return 0
+    try:
+        return parse_size(text)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error}") from None
 
 
 def seconds(option: str, text: str) -> float | None:

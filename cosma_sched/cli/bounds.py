@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from cosma_sched.cli.arguments import (
+    Align,
     Debug,
     Dim,
     Dtype,
@@ -11,11 +12,14 @@ from cosma_sched.cli.arguments import (
     Model,
     OutputFile,
     Quiet,
+    Reserve,
+    Tensors,
     TimeLimit,
     Verbose,
     Views,
     dimensions,
     seconds,
+    size,
 )
 from cosma_sched.cli.boundary import complain
 from cosma_sched.cli.output import Action, Output, table_width
@@ -27,6 +31,9 @@ NAME = "bounds"
 def command(
     model: Model,
     time_limit: TimeLimit = "60s",
+    tensors: Tensors = "activations",
+    align: Align = "1",
+    reserve: Reserve = "0",
     fold: Fold = "elementwise",
     views: Views = "free",
     dtype: Dtype = None,
@@ -43,6 +50,7 @@ def command(
     """
     del debug
     dims, limit = dimensions(dim), seconds("--time-limit", time_limit)
+    unit, reserved = size("--align", align), size("--reserve", reserve, may_be_zero=True)
     target = Output(json, output)
 
     def run() -> int:
@@ -53,7 +61,7 @@ def command(
         target.check()
         graph = api.load(model, fold=fold, views=views, dtype=dtype, dims=dims)
         with watching(graph.name, quiet=quiet, verbose=verbose):
-            bounds = api.memory_bounds(graph, time_limit=limit)
+            bounds = api.memory_bounds(graph, tensors=tensors, align=unit, reserve=reserved, time_limit=limit)
         target.deliver(bounds.to_json(), bounds_lines(bounds, graph, width=table_width(), all_rows=verbose > 0))
         if bounds.termination == Termination.INTERRUPTED:
             complain("interrupted: M_P is the best peak that was found")

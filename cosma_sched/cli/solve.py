@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import TYPE_CHECKING
 
 from cosma_sched.cli.arguments import (
+    Align,
     Debug,
     Dim,
     Dtype,
@@ -15,16 +14,35 @@ from cosma_sched.cli.arguments import (
     Model,
     OutputFile,
     Quiet,
+    Reserve,
+    Tensors,
     TimeLimit,
     Verbose,
     Views,
     dimensions,
     ratio,
     seconds,
+    size,
     whole,
 )
 from cosma_sched.cli.boundary import complain
 from cosma_sched.cli.output import Action, Output, table_width
+from cosma_sched.cli.solve_options import (
+    AllowRelocation,
+    Gap,
+    Method,
+    Order,
+    Pin,
+    Placement,
+    Profile,
+    RequireOptimal,
+    Scratchpad,
+    Seed,
+    Solver,
+    Workers,
+    WriteModel,
+    offsets,
+)
 from cosma_sched.cli.watch import watching
 from cosma_sched.errors import UsageError
 from cosma_sched.units import parse_size
@@ -33,42 +51,28 @@ if TYPE_CHECKING:
     from cosma_sched.memory.plan import MemoryPlan
 
 NAME = "solve"
-_SOLVING = "Solving"
 _BUDGETS = ("M_R", "M_H", "M_P")
 
 
 def command(
     model: Model,
-    scratchpad: Annotated[
-        str, typer.Option(metavar="SIZE", help="Bytes, 512KiB, 2MiB, or a budget of the network: M_R, M_H, M_P.", show_default=False)
-    ],
-    order: Annotated[str, typer.Option(metavar="free|given|min-peak", help="Which operator orders are allowed.")] = "free",
-    method: Annotated[str, typer.Option(metavar="auto|exact", help="How to plan.")] = "auto",
+    scratchpad: Scratchpad,
+    order: Order = "free",
+    method: Method = "auto",
+    placement: Placement = None,
     time_limit: TimeLimit = "60s",
-    gap: Annotated[str, typer.Option(metavar="RATIO", help="Stop when (traffic - bound) / traffic is this small.")] = "0",
-    require_optimal: Annotated[
-        bool, typer.Option("--require-optimal", help="End with exit code 4 unless the plan is proven optimal.")
-    ] = False,
-    solver: Annotated[
-        str, typer.Option(metavar="cpsat|cbc|highs", help="Back end of the linear programs.", rich_help_panel=_SOLVING)
-    ] = "cpsat",
-    profile: Annotated[
-        str, typer.Option(metavar="NAME", help="Parameters of the back end, from solvers/.", rich_help_panel=_SOLVING)
-    ] = "default",
-    workers: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N",
-            help="Threads; the cores, at most 8, unless given. One repeats exactly.",
-            rich_help_panel=_SOLVING,
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[str, typer.Option(metavar="N", help="Seed of the solver.", rich_help_panel=_SOLVING)] = "0",
-    write_model: Annotated[
-        str | None,
-        typer.Option(metavar="FILE", help="Write the linear program as MPS.", rich_help_panel=_SOLVING, show_default=False),
-    ] = None,
+    gap: Gap = "0",
+    require_optimal: RequireOptimal = False,
+    tensors: Tensors = "activations",
+    align: Align = "1",
+    reserve: Reserve = "0",
+    pin: Pin = None,
+    allow_relocation: AllowRelocation = False,
+    solver: Solver = "cpsat",
+    profile: Profile = "default",
+    workers: Workers = None,
+    seed: Seed = "0",
+    write_model: WriteModel = None,
     fold: Fold = "elementwise",
     views: Views = "free",
     dtype: Dtype = None,
@@ -88,6 +92,7 @@ def command(
         _check_size(scratchpad)
     dims, limit, least_gap = dimensions(dim), seconds("--time-limit", time_limit), ratio("--gap", gap)
     threads, number = None if workers is None else whole("--workers", workers, least=1), whole("--seed", seed, least=0)
+    unit, reserved, pins = size("--align", align), size("--reserve", reserve, may_be_zero=True), offsets(pin)
     target = Output(json, output)
 
     def run() -> int:
@@ -102,6 +107,12 @@ def command(
                 scratchpad=scratchpad,
                 order=order,
                 method=method,
+                placement=placement,
+                tensors=tensors,
+                align=unit,
+                reserve=reserved,
+                pins=pins,
+                allow_relocation=allow_relocation,
                 solver=solver,
                 profile=profile,
                 time_limit=limit,
@@ -126,13 +137,14 @@ def _check_size(text: str) -> None:
 
 def _ending(plan: MemoryPlan, require_optimal: bool) -> int:
     """Return the exit code of a plan and say on standard error what is not said by the result."""
-    from cosma_sched.report.table import reason_lines
+    from cosma_sched.report.table import UNANSWERED, reason_lines
     from cosma_sched.result import Status, Termination
 
-    if plan.status == Status.INFEASIBLE:
+    refused = plan.status == Status.UNKNOWN and any(reason.rule in UNANSWERED for reason in plan.reasons)
+    if plan.status == Status.INFEASIBLE or refused:
         for reason in plan.reasons:
             complain("\n".join(reason_lines(reason)))
-        return 3
+        return 4 if refused else 3
     if plan.termination == Termination.INTERRUPTED:
         complain("interrupted: this is the best that was found" if plan.order is not None else "interrupted: nothing was found")
         return 130

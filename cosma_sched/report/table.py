@@ -28,7 +28,13 @@ _PROOFS = {
     "intervals": "CP-SAT over all orders",
     "enumeration": "planning every order",
     "forced-live": "the bytes that every order keeps live",
+    "literal-model": "the paper's integer program",
 }
+UNANSWERED = {
+    "fragmentation": "FAIL: the free bytes lie in pieces",
+    "model-size": "refused: the program is too large",
+}
+"""Rules whose reason says why there is no answer, not that none exists."""
 _STOPS = {
     Termination.GAP_REACHED: "stopped at the gap that was asked for",
     Termination.TIME_LIMIT: "stopped by the time limit",
@@ -86,7 +92,11 @@ def _status(plan: MemoryPlan) -> str:
         return f"optimal, proven by {_proof(plan.provenance.proved_by)}"
     if plan.status == Status.INFEASIBLE:
         return "infeasible, proven"
+    if plan.status == Status.UNKNOWN and plan.reasons and plan.reasons[0].rule in UNANSWERED:
+        return f"unknown, {UNANSWERED[plan.reasons[0].rule]}"
     stop = _STOPS.get(plan.termination, str(plan.termination))
+    if "placement" in plan.provenance.options:
+        return "feasible, a baseline; it proves nothing"
     if plan.status == Status.FEASIBLE and plan.bound_bytes:
         return f"feasible, {stop}; bound by {_proof(plan.provenance.proved_by)}"
     return f"{plan.status}, {stop}"
@@ -130,7 +140,11 @@ def reason_lines(reason: Reason) -> list[str]:
     head, _, tail = reason.where.rpartition(", ")
     place = [head and f"{head}," if statement.startswith(tail) else f"{reason.where}:"] if reason.where else []
     fits = f"no plan fits in {number(reason.limit)} {reason.unit}" if reason.limit is not None else "no plan exists"
-    lines = [f"infeasible: {fits}", "  " + " ".join([*filter(None, place), statement]), *_term_lines(reason.terms)]
+    lines = [
+        UNANSWERED.get(reason.rule, f"infeasible: {fits}"),
+        "  " + " ".join([*filter(None, place), statement]),
+        *_term_lines(reason.terms),
+    ]
     lines += [f"  works with: {lever.option} {lever.value} ({lever.text})" for lever in reason.levers]
     return [printable(line) for line in lines]
 
