@@ -206,7 +206,7 @@ def _answer(task: LinearTask, folder: Path, order: Sequence[int], log: Log, endi
     stopped = Stop.INTERRUPT if ending.interrupted else Stop.LIMIT
     if log.result is None and log.infeasible:
         stop = Stop.INFEASIBLE
-    elif ending.killed or _ran_out_of_processor_time(ending):
+    elif ending.killed or _ran_out_of_processor_time(task, ending):
         return Answer(stopped, None, None, None, ending.log_tail)
     else:
         stop = _stop(log, ending)
@@ -230,12 +230,12 @@ def _cut_short(task: LinearTask, ending: child.Ending) -> bool:
     return ending.interrupted or ending.overran or task.clock.expired
 
 
-def _ran_out_of_processor_time(ending: child.Ending) -> bool:
+def _ran_out_of_processor_time(task: LinearTask, ending: child.Ending) -> bool:
     if sys.platform == "win32":
         return False
     import signal
 
-    return ending.returncode in {-signal.SIGXCPU, -signal.SIGKILL}
+    return ending.returncode == -signal.SIGXCPU or (ending.returncode == -signal.SIGKILL and task.clock.expired)
 
 
 def _read_columns(path: Path, program: Program, order: Sequence[int], ending: child.Ending) -> Sequence[float]:

@@ -1,43 +1,24 @@
-"""CP-SAT: native models, and whole-number linear programs by translation.
-
-CP-SAT runs in a thread of its own while the caller's thread waits for its messages: Python handles Ctrl-C only in the main thread and
-only between its own instructions, so a call into the solver from there could not be interrupted.
-"""
+"""CP-SAT: native models, and whole-number linear programs by translation."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from cosma_sched import files
 from cosma_sched.backends import libraries
+from cosma_sched.backends.cpsat_search import Report, holds, run
 from cosma_sched.backends.options import SolverOptions
-from cosma_sched.backends.profiles import load_profile
-from cosma_sched.backends.status import CPSAT_STOPS, Stop, conclude
+from cosma_sched.backends.status import Stop, conclude
 from cosma_sched.backends.task import Answer, LinearTask, OnProgress
-from cosma_sched.errors import BackendError, Defect, InputError
+from cosma_sched.errors import BackendError
 from cosma_sched.progress import Clock
 from cosma_sched.result import Status, Termination
 
 if TYPE_CHECKING:
-    from ortools.sat.python.cp_model import CpModel, CpSolver, IntVar
-
-_RESERVED = {
-    "max_time_in_seconds": "time limit",
-    "max_deterministic_time": "deterministic limit",
-    "relative_gap_limit": "gap",
-    "num_workers": "workers",
-    "num_search_workers": "workers",
-    "random_seed": "seed",
-    "catch_sigint_signal": "that keeps Ctrl-C with the caller",
-    "log_to_stdout": "that keeps standard output with the caller",
-}
-_POLL_SECONDS = 0.5
-_Report = Callable[[float | None, float | None], None]
+    from ortools.sat.python.cp_model import CpModel, IntVar
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +106,8 @@ def solve_cpsat(
     objective = _Objective(model)
     report = None if on_solution is None else objective.reporter(on_solution)
     profile = options.profile if options.solver == "cpsat" else "default"
-    stop, response, summary = _run(model, options, profile, clock, report)
-    solution = tuple(response.solution) if _holds(response) else None
+    stop, response, summary = run(model, options, profile, clock, report)
+    solution = tuple(response.solution) if holds(response) else None
     value = objective.of(solution) if solution is not None and objective.exists else None
     bound = None if stop is Stop.INFEASIBLE else objective.bound(response)
     if objective.exists:
@@ -167,7 +148,7 @@ class _Objective:
             return None
         proven = self._least()
         # A search that was stopped before it began leaves zeros, which look like a bound and are none.
-        if _holds(response) or response.inner_objective_lower_bound != 0 or response.best_objective_bound != 0:
+        if holds(response) or response.inner_objective_lower_bound != 0 or response.best_objective_bound != 0:
             proven = max(proven, response.inner_objective_lower_bound)
         return int(proven + self._offset)
 
@@ -183,7 +164,7 @@ class _Objective:
         """Return a value as the model's own objective counts it, which may maximise."""
         return None if value is None else self._sign * value
 
-    def reporter(self, on_progress: OnProgress) -> _Report:
+    def reporter(self, on_progress: OnProgress) -> Report:
         """Return a function that takes CP-SAT's figures and passes them on when they have changed."""
         last: tuple[int | None, int | None] = (None, None)
 
@@ -216,92 +197,7 @@ def solve(task: LinearTask) -> Answer:
     for variable, value in zip(variables, task.start or (), strict=False):
         model.add_hint(variable, value)
     objective = _Objective(model)
-    stop, response, summary = _run(model, task.options, task.options.profile, task.clock, task.report)
-    found = tuple(response.solution) if _holds(response) else None
+    stop, response, summary = run(model, task.options, task.options.profile, task.clock, task.report)
+    found = tuple(response.solution) if holds(response) else None
     bound = objective.bound(response) if program.objective and stop is not Stop.INFEASIBLE else None
     return Answer(stop, found, bound, response.num_branches, summary)
-
-
-def _holds(response: Any) -> bool:
-    return response.status.name in {"OPTIMAL", "FEASIBLE"}
-
-
-def _run(model: CpModel, options: SolverOptions, profile: str, clock: Clock, report: _Report | None) -> tuple[Stop, Any, str]:
-    solver = libraries.cp_model().CpSolver()
-    _set_parameters(solver, options, profile, clock)
-    messages: SimpleQueue[tuple[float | None, float | None] | None] = SimpleQueue()
-    watcher = None
-    if report is not None:
-        watcher = _watcher(messages)
-        solver.best_bound_callback = lambda bound: messages.put((None, bound))
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="cpsat") as pool:
-        future = pool.submit(solver.solve, model, watcher)
-        future.add_done_callback(lambda _: messages.put(None))
-        interrupted = _attend(solver, future, messages, report)
-    future.result()
-    response = solver.response_proto
-    word = response.status.name
-    if word not in CPSAT_STOPS:
-        raise BackendError("cpsat", f"{word}: {model.validate() or response.solution_info}", solver.response_stats())
-    stop = CPSAT_STOPS[word]
-    if interrupted and stop is Stop.LIMIT:
-        stop = Stop.INTERRUPT
-    return stop, response, solver.response_stats()
-
-
-def _attend(solver: CpSolver, future: Future[Any], messages: SimpleQueue[Any], report: _Report | None) -> bool:
-    """Pass messages on until the solver is done; return whether Ctrl-C ended it. A second Ctrl-C goes through."""
-    interrupted = False
-    try:
-        while not future.done() or not messages.empty():
-            try:
-                message = messages.get(timeout=_POLL_SECONDS)
-                if message is not None and report is not None:
-                    report(*message)
-            except Empty:
-                if interrupted:  # the first request may have come before the search began
-                    solver.stop_search()
-            except KeyboardInterrupt:
-                if interrupted:
-                    raise
-                interrupted = True
-                solver.stop_search()
-    finally:
-        while not future.done():  # an observer's error or a second Ctrl-C
-            solver.stop_search()
-            _wait_briefly(future)
-    return interrupted
-
-
-def _wait_briefly(future: Future[Any]) -> None:
-    try:
-        future.exception(timeout=0.05)
-    except TimeoutError:
-        return
-
-
-def _watcher(messages: SimpleQueue[Any]) -> Any:
-    class Watcher(libraries.cp_model().CpSolverSolutionCallback):  # type: ignore[misc]
-        def on_solution_callback(self) -> None:
-            messages.put((self.objective_value, self.best_objective_bound))
-
-    return Watcher()
-
-
-def _set_parameters(solver: CpSolver, options: SolverOptions, name: str, clock: Clock) -> None:
-    profile = load_profile("cpsat", name, reserved=_RESERVED)
-    for key, value in profile.parameters.items():
-        try:
-            setattr(solver.parameters, key, value)
-        except AttributeError as error:
-            raise InputError(profile.path, [Defect(f"parameters.{key}", "is no parameter of CP-SAT")]) from error
-        except TypeError as error:
-            raise InputError(profile.path, [Defect(f"parameters.{key}", f"has the wrong type for CP-SAT, got {value!r}")]) from error
-    solver.parameters.catch_sigint_signal = False
-    solver.parameters.num_workers = options.workers
-    solver.parameters.random_seed = options.seed
-    solver.parameters.relative_gap_limit = options.gap
-    if clock.remaining is not None:
-        solver.parameters.max_time_in_seconds = clock.remaining
-    if options.deterministic_limit is not None:
-        solver.parameters.max_deterministic_time = options.deterministic_limit

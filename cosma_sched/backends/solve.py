@@ -65,9 +65,9 @@ def solve_linear(
     clock = Clock(options.time_limit)
     if options.write_model is not None:
         files.write_whole(options.write_model, program.mps())
-    held = _start(program, options.solver, start)
-    answer = _without_solver(program, held, options)
     try:
+        held = _start(program, options.solver, start)
+        answer = _without_solver(program, held, options)
         if answer is None:
             task = LinearTask(program, program.rows, options, clock, held, _reporter(program, held, on_progress))
             backend = BACKENDS[options.solver]

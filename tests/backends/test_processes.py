@@ -32,7 +32,7 @@ FIRST_INTERRUPT = "outcome feasible interrupted"
 
 
 @pytest.fixture
-def endless(solver: str, checkout: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
+def endless(solver: str, checkout: Path) -> Iterator[subprocess.Popen[str]]:
     """A run of a program that no solver finishes, which has found something by itself."""
     process = subprocess.Popen(
         [sys.executable, "-c", ENDLESS.format(solver=solver)],
@@ -40,7 +40,6 @@ def endless(solver: str, checkout: Path, tmp_path: Path) -> Iterator[subprocess.
         stderr=subprocess.PIPE,
         text=True,
         cwd=checkout,
-        env=os.environ | {"TMPDIR": str(tmp_path)},
         start_new_session=True,
     )
     assert process.stdout is not None
@@ -164,7 +163,6 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
 
 
 def test_a_crash_of_cbc_is_told_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     stand_in(tmp_path, monkeypatch, "echo terminate called after throwing; kill -ABRT $$")
     with pytest.raises(BackendError, match="cbc: ended with code -6 and no result\nterminate called after throwing\nkept for a report"):
         solve_linear(cover(8), options=SolverOptions(solver="cbc"))
@@ -186,14 +184,12 @@ def test_a_cbc_at_its_limit_is_not_believed_to_have_proven_infeasibility(tmp_pat
 
 
 def test_words_that_cbc_never_said_before_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     stand_in(tmp_path, monkeypatch, "echo 'Result - Linear relaxation unbounded'")
     with pytest.raises(BackendError, match="ended with the result Linear relaxation unbounded"):
         solve_linear(cover(8), options=SolverOptions(solver="cbc"))
 
 
 def test_a_solution_file_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     script = "echo 'Result - Optimal solution found'; echo; echo 'Objective value:   8.0'; echo short > m.bin"
     stand_in(tmp_path, monkeypatch, script)
     with pytest.raises(BackendError, match="left a solution file of 6 bytes that does not fit"):
@@ -210,7 +206,6 @@ def test_without_a_pseudo_terminal_cbc_writes_into_a_pipe(monkeypatch: pytest.Mo
 
 
 def test_a_crash_of_highs_is_told_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     program = tmp_path / "fails.py"
     program.write_text(
         "import os, sys; sys.stdin.readline(); sys.stderr.write('bad_alloc'); sys.stderr.flush(); os.abort()\n", encoding="utf-8"

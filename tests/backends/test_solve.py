@@ -291,8 +291,7 @@ def test_exact_proofs_about_long_numbers_are_believed() -> None:
     assert (outcome.status, outcome.objective) == (Status.OPTIMAL, 2)
 
 
-def test_a_failure_keeps_the_program_for_a_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_a_failure_keeps_the_program_for_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(BackendError, match="kept for a report") as caught:
         answered(monkeypatch, Answer(Stop.FINISHED, [0.5] * 5, 6, log_tail="the last line"))
     (kept,) = caught.value.kept_files
@@ -300,10 +299,9 @@ def test_a_failure_keeps_the_program_for_a_report(monkeypatch: pytest.MonkeyPatc
     assert "the last line" in str(caught.value)
 
 
-def test_nothing_is_left_in_the_temporary_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, solver: str) -> None:
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+def test_nothing_is_left_in_the_temporary_folder(own_temporary_folder: Path, solver: str) -> None:
     solve_linear(three_of_five(), options=SolverOptions(solver=solver))
-    assert list(tmp_path.iterdir()) == []
+    assert list(own_temporary_folder.iterdir()) == []
 
 
 def test_a_blank_in_the_temporary_folder_is_no_obstacle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, solver: str) -> None:
