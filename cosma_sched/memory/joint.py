@@ -17,7 +17,7 @@ eager operators
 On large networks a search by f alone visits every interleaving of their parts. If disjoint sets of tensors A_k are known to cause at least
 F_k bytes each (`Floor`), a label that has paid p_k for A_k and p for the rest is taken by p + sum max(p_k, F_k) instead: every completion
 costs at least that, it never decreases, and at the end it is the traffic. Labels that stay within the floors are then equal, and the
-deepest goes first.
+deepest goes first. The traffic that some operator ahead must still cause (`pressure`) is a second bound; the larger one counts.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from cosma_sched.memory.ordering import live_after, ready_after
+from cosma_sched.memory.pressure import Pressure
 from cosma_sched.memory.problem import Network, Order, bits, mask_of
 from cosma_sched.progress import Clock, Progress
 from cosma_sched.result import Termination
@@ -80,9 +81,13 @@ class _Label:
     copied: int
     cost: int
     paid: tuple[int, ...]
+    """Traffic of each floor's tensors."""
     least: int
+    """What every completion costs at least, by the floors."""
     parent: _Label | None
     ran: Order
+    priority: int = 0
+    """What every completion costs at least, by all that is known."""
     dominated: bool = False
 
     def order(self) -> Order:
@@ -312,6 +317,7 @@ class _Search:
         self.random = random.Random(seed) if seed else None
         self.bound = 0
         self.labels = 0
+        self._pressure = Pressure(self.network, expansion.capacity)
         self._heap: list[tuple[int, int, float, int, _Label]] = []
         self._known: dict[int, list[_Label]] = {}
         self._pushed = 0
@@ -325,12 +331,12 @@ class _Search:
     def _run(self) -> Found:
         self._push(self.expansion.start())
         while self._heap:
-            least, *_, label = heapq.heappop(self._heap)
+            *_, label = heapq.heappop(self._heap)
             if label.dominated:
                 continue
-            self.bound = max(self.bound, least)
+            self.bound = max(self.bound, label.priority)
             if label.done == self.network.everything:
-                return Found(label.order(), label.cost, least, self.labels, Termination.PROVED)
+                return Found(label.order(), label.cost, self.bound, self.labels, Termination.PROVED)
             self.labels += 1
             if self.labels % _CLOCK_INTERVAL == 0:
                 self.progress.report("search", bound=self.bound, note=f"{self.labels} labels")
@@ -356,9 +362,13 @@ class _Search:
             rival.dominated = rival.dominated or self._beats(label, rival)
         rivals[:] = [rival for rival in rivals if not rival.dominated]
         rivals.append(label)
+        ahead = self._pressure.least(label.done, label.resident, label.copied)
+        label.priority = max(label.least, label.cost + ahead, label.parent.priority if label.parent else 0)
+        if self.cutoff is not None and label.priority >= self.cutoff:
+            return
         self._pushed += 1
         tie = self.random.random() if self.random else 0.0
-        heapq.heappush(self._heap, (label.least, -label.done.bit_count(), tie, self._pushed, label))
+        heapq.heappush(self._heap, (label.priority, -label.done.bit_count(), tie, self._pushed, label))
 
     def _beats(self, one: _Label, other: _Label) -> bool:
         spare = other.cost - one.cost
