@@ -84,7 +84,7 @@ def descend_layers(layers: Sequence[Layer], machine: Machine, halo: str, evaluat
     theta = starts_of(layers, machine, np.random.default_rng([seed]))
     done, fitting, decoded, interrupted = 0, 0, 0, False
     with jax.enable_x64(True):
-        descend = _descent(jax, machine, layers, halo)
+        descend = _descent(machine, tuple(layers), halo)
         state = (theta, np.zeros_like(theta), np.zeros_like(theta))
         try:
             while done < steps and (done == 0 or not progress.clock.expired):
@@ -189,8 +189,10 @@ def batched_shape(layers: Sequence[Layer]) -> Shape:
 State = tuple[Any, Any, Any]
 
 
-def _descent(jax: Any, machine: Machine, layers: Sequence[Layer], halo: str) -> Callable[[State, int, int], State]:
-    """Return a function that takes some Adam steps from a state (theta, first moment, second moment)."""
+@functools.lru_cache(maxsize=2)
+def _descent(machine: Machine, layers: tuple[Layer, ...], halo: str) -> Callable[[State, int, int], State]:
+    """Return a function that takes some Adam steps from a state (theta, first moment, second moment); kept, since it is compiled."""
+    jax: Any = need("jax", extra="gradient")
     xp, shape = jax.numpy, batched_shape(layers)
 
     def loss(theta: Any) -> Any:
