@@ -107,6 +107,7 @@ def search(
     progress: Progress,
     seed: int = 0,
     floors: Sequence[Floor] = (),
+    most_labels: int = LABEL_LIMIT,
 ) -> Found:
     """Return the least traffic over all orders, addresses left out.
 
@@ -124,8 +125,10 @@ def search(
         operators in the given order.
     floors
         Proven traffic of disjoint sets of tensors.
+    most_labels
+        Labels to keep before the search ends with termination ``memory_limit``; about a kilobyte each on a network of 700 operators.
     """
-    return _Search(Expansion(network, capacity_bytes, floors), cutoff_bytes, progress, seed).run()
+    return _Search(Expansion(network, capacity_bytes, floors), cutoff_bytes, progress, seed, most_labels).run()
 
 
 def beam(network: Network, capacity_bytes: int, width: int, *, clock: Clock, floors: Sequence[Floor] = ()) -> Order | None:
@@ -311,9 +314,9 @@ class Expansion:
 
 
 class _Search:
-    def __init__(self, expansion: Expansion, cutoff_bytes: int | None, progress: Progress, seed: int) -> None:
+    def __init__(self, expansion: Expansion, cutoff_bytes: int | None, progress: Progress, seed: int, most_labels: int) -> None:
         self.expansion, self.network = expansion, expansion.network
-        self.cutoff, self.progress = cutoff_bytes, progress
+        self.cutoff, self.progress, self.most_labels = cutoff_bytes, progress, most_labels
         self.random = random.Random(seed) if seed else None
         self.bound = 0
         self.labels = 0
@@ -342,7 +345,7 @@ class _Search:
                 self.progress.report("search", bound=self.bound, note=f"{self.labels} labels")
                 if self.progress.clock.expired:
                     return self._stopped(Termination.TIME_LIMIT)
-                if self._pushed >= LABEL_LIMIT:
+                if self._pushed >= self.most_labels:
                     return self._stopped(Termination.MEMORY_LIMIT)
             for child in self.expansion.children(label):
                 self._push(child)

@@ -10,6 +10,7 @@ from cosma_sched.errors import Lever, Reason
 from cosma_sched.memory import joint
 from cosma_sched.memory.bounds import PeakBounds, forced_live_bytes, peak_bounds
 from cosma_sched.memory.covering import covering_bound
+from cosma_sched.memory.divide import divide
 from cosma_sched.memory.heuristic import quick_layout
 from cosma_sched.memory.joint_intervals import search_by_intervals
 from cosma_sched.memory.layout import Layout, Stay
@@ -19,7 +20,8 @@ from cosma_sched.progress import Clock, Progress
 from cosma_sched.result import Bound, Status, Termination, relative_gap
 
 ORDERS_TO_ENUMERATE = 500
-BEAM_WIDTH = 100
+BEAM_WIDTH = 20
+LABELS_BEFORE_DIVIDING = 20_000
 SEEDS_FOR_ADDRESSES = 8
 NETWORK_SIZE_FOR_INTERVALS = 400
 
@@ -27,16 +29,18 @@ BY_ZERO = "zero"
 BY_COVERING = "covering"
 BY_GAP_MODEL = "gap-model"
 BY_SEARCH = "search"
+BY_PARTS = "parts"
 BY_INTERVALS = "intervals"
 BY_ENUMERATION = "enumeration"
 
 
 @dataclass(frozen=True, slots=True)
 class PlannerOptions:
-    """How to plan: the back end, and the relative gap at which to stop."""
+    """How to plan: the back end, the relative gap at which to stop, and whether to divide the network before it is searched whole."""
 
     solver: SolverOptions = field(default_factory=SolverOptions)
     gap: float = 0.0
+    divide: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +138,7 @@ class _Planner:
         self.termination = answer.termination
 
     def _quick(self, order: Order) -> None:
-        layout = quick_layout(self.network, order, self.scratchpad, clock=self.clock.within(0.2), seed=self.options.solver.seed)
+        layout = quick_layout(self.network, order, self.scratchpad, clock=self.clock.within(0.03), seed=self.options.solver.seed)
         if layout is not None:
             self._take_layout(layout, layout.traffic_bytes(self.network))
 
@@ -146,7 +150,7 @@ class _Planner:
             self._quick(order)
         self._covering()
         for order in candidates:
-            self._improve(order, self.clock.within(0.3))
+            self._improve(order, self.clock.within(0.1))
         few = self.network.count_orders(ORDERS_TO_ENUMERATE) < ORDERS_TO_ENUMERATE
         self._search()
         if few:
@@ -159,7 +163,7 @@ class _Planner:
         if forced <= self.capacity:
             return
         self.progress.report("covering", incumbent=self.traffic, bound=self.bound.value)
-        value = covering_bound(self.network, self.capacity, options=self.options.solver, clock=self.clock.within(0.3))
+        value = covering_bound(self.network, self.capacity, options=self.options.solver, clock=self.clock.within(0.1))
         self._take_bound(value, BY_COVERING)
 
     def _improve(self, order: Order, clock: Clock) -> OrderAnswer:
@@ -170,14 +174,32 @@ class _Planner:
         return answer
 
     def _search(self) -> None:
-        """Prove the least traffic by capacity over all orders and plan the orders that reach it."""
-        order = joint.beam(self.network, self.capacity, BEAM_WIDTH, clock=self.clock.within(0.1))
+        """Prove the least traffic by capacity over all orders and plan the orders that reach it.
+
+        A short search settles most networks. For the others a beam gives a good plan, and the parts of the network guide a long search.
+        """
+        if not self.options.divide:
+            found = self._search_once(0, (), most_labels=LABELS_BEFORE_DIVIDING)
+            if found.termination == Termination.PROVED:
+                return self._place_optimum(found, ())
+        order = joint.beam(self.network, self.capacity, BEAM_WIDTH, clock=self.clock.within(0.3))
         if order is not None:
-            self._improve(order, self.clock.within(0.3))
-        for seed in range(SEEDS_FOR_ADDRESSES):
-            found = self._search_once(seed)
-            if found.termination == Termination.INTERRUPTED:
-                self._stop(Termination.INTERRUPTED)
+            self._improve(order, self.clock.within(0.2))
+        floors = self._divide()
+        return self._place_optimum(self._search_once(0, floors), floors)
+
+    def _divide(self) -> tuple[joint.Floor, ...]:
+        """Return what parts of the network must cost; together they are a bound."""
+        self.progress.report("divide", incumbent=self.traffic, bound=self.bound.value)
+        division = divide(self.network, self.capacity, clock=self.clock.within(0.4), progress=self.progress)
+        self._take_bound(division.bound(), BY_PARTS)
+        if division.interrupted:
+            self._stop(Termination.INTERRUPTED)
+        return tuple(division.floors())
+
+    def _place_optimum(self, found: joint.Found, floors: tuple[joint.Floor, ...]) -> None:
+        """Plan the order that the search found with addresses; break ties otherwise while its optimum cannot be placed."""
+        for seed in range(1, SEEDS_FOR_ADDRESSES):
             if found.termination != Termination.PROVED:
                 self._intervals()
                 self.termination = found.termination
@@ -185,11 +207,22 @@ class _Planner:
             if found.order is None:
                 return
             self._improve(found.order, self.clock.within(0.5))
+            found = self._search_once(seed, floors)
 
-    def _search_once(self, seed: int) -> joint.Found:
-        progress = Progress(self.clock.within(0.5), self.progress.observers)
-        found = joint.search(self.network, self.capacity, cutoff_bytes=self.traffic, progress=progress, seed=seed)
+    def _search_once(self, seed: int, floors: tuple[joint.Floor, ...], most_labels: int = joint.LABEL_LIMIT) -> joint.Found:
+        progress = Progress(self.clock.within(0.8), self.progress.observers)
+        found = joint.search(
+            self.network,
+            self.capacity,
+            cutoff_bytes=self.traffic,
+            progress=progress,
+            seed=seed,
+            floors=floors,
+            most_labels=most_labels,
+        )
         self._take_bound(found.bound_bytes, BY_SEARCH)
+        if found.termination == Termination.INTERRUPTED:
+            self._stop(Termination.INTERRUPTED)
         return found
 
     def _intervals(self) -> None:
@@ -299,7 +332,10 @@ class _Planner:
         return Reason(
             rule="placement",
             where=where,
-            statement=f"{len(clash)} tensors cannot be placed together in {self.scratchpad.capacity_bytes} bytes, and none of them can leave the scratchpad",
+            statement=(
+                f"{len(clash)} tensors cannot be placed together in {self.scratchpad.capacity_bytes} bytes, "
+                "and none of them can leave the scratchpad"
+            ),
             demand=least,
             limit=self.scratchpad.capacity_bytes,
             short=None if least is None else least - self.scratchpad.capacity_bytes,

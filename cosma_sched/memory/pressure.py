@@ -1,9 +1,9 @@
 """Traffic that some operator still ahead must cause: a bound on what a label of the search has yet to pay.
 
-After a set of operators has run with some tensors resident, operator v still ahead will see live: its operands, every resident tensor
+After a set of operators has run with some tensors resident, an operator v still ahead will see live: its operands, every resident tensor
 that is read at or after v in every order, and every tensor that an ancestor of v has yet to create and that is read at or after v. Tensors
-that are in DRAM already may stay there. Where this exceeds the capacity, some of those that are no operands of v have to be evicted first, whole;
-the cheapest set that frees enough is a knapsack. The largest of these over all v is a lower bound.
+that are in DRAM already may stay there. Where this exceeds the capacity, some of those that are no operands of v have to be evicted
+first, whole; the cheapest set that frees enough is a knapsack. The largest of these over all v is a lower bound.
 """
 
 from __future__ import annotations
