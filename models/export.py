@@ -3,7 +3,8 @@
     python models/export.py [NAME ...]           export, and write zoo.toml and README.md anew
     python models/export.py [NAME ...] --check   export to a temporary folder and compare with the files that are there
 
-``zoo.toml`` says what to export: a new network is a new entry there. Needs the extra ``torch`` (bert_base also ``transformers``).
+``zoo.toml`` says what to export: a new network is a new entry there. Needs the extra ``torch`` (bert_base also ``transformers``, nasnet_a and
+pnasnet5 also ``timm``).
 """
 
 from __future__ import annotations
@@ -134,13 +135,22 @@ def from_transformers(definition: str, options: dict[str, Any]) -> Any:
     return model(model.config_class(), **options)
 
 
-def from_networks(definition: str, options: dict[str, Any]) -> Any:
-    """Build a module of ``networks.py`` by its class name."""
-    return getattr(importlib.import_module("networks"), definition.rpartition(".")[2])(**options)
+def from_here(definition: str, options: dict[str, Any]) -> Any:
+    """Build a network defined in a module beside this file."""
+    module, _, name = definition.rpartition(".")
+    return getattr(importlib.import_module(module), name)(**options)
+
+
+def from_timm(definition: str, options: dict[str, Any]) -> Any:
+    """Build a timm model by its registered name; timm needs torchvision."""
+    import_torchvision()
+    return importlib.import_module("timm").create_model(definition.rpartition(".")[2], pretrained=False, **options)
 
 
 BUILDERS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
-    "networks": from_networks,
+    "networks": from_here,
+    "nas": from_here,
+    "timm": from_timm,
     "torchvision": from_torchvision,
     "torch": from_torch,
     "transformers": from_transformers,
@@ -150,7 +160,8 @@ BUILDERS: dict[str, Callable[[str, dict[str, Any]], Any]] = {
 def versions(entry: Entry) -> str:
     """Return the packages that made a file, with their versions."""
     packages = dict.fromkeys([entry["definition"].partition(".")[0], "torch", "onnxscript"])
-    packages.pop("networks", None)  # ours
+    for ours in ("networks", "nas"):
+        packages.pop(ours, None)
     return ", ".join(f"{package} {importlib.metadata.version(package).partition('+')[0]}" for package in packages)
 
 
