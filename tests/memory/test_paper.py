@@ -15,7 +15,9 @@ from cosma_sched.memory import paper
 from cosma_sched.memory.paper_model import LiteralModel, ModelSize
 from cosma_sched.memory.paper_program import literal_program
 from cosma_sched.memory.problem import Network, Scratchpad
+from cosma_sched.progress import Event
 from tests.conftest import read_toy
+from tests.memory import oracle
 from tests.strategies import graphs
 
 
@@ -72,6 +74,24 @@ def test_the_optimum_is_the_planner_s_on_random_graphs(graph: Graph) -> None:
     sizes = {bounds.m_r_bytes, bounds.m_h_bytes, bounds.m_p_bytes}
     for scratchpad in sorted(sizes if len(sizes) == 3 else {bounds.m_r_bytes + extra for extra in range(3)}):
         agree(graph, scratchpad)
+
+
+@given(graphs(max_operators=4, max_bytes=4), st.sampled_from([1, 2]), st.integers(0, 2), st.booleans())
+@settings(max_examples=20)
+def test_the_optimum_is_that_of_exhaustive_search(graph: Graph, align: int, reserve: int, relocation: bool) -> None:
+    capacity = cs.memory_bounds(graph, align=align, reserve=reserve).m_r_bytes
+    expected = oracle.least_traffic_with_addresses(graph, capacity, rules=oracle.Rules(align, reserve, {}, relocation))
+    answer = plan(graph, capacity, align=align, reserve=reserve, allow_relocation=relocation)
+    assert (answer.traffic_bytes, answer.status) == (expected, "infeasible" if expected is None else "optimal")
+
+
+def test_progress_names_the_size_and_never_a_negative_bound() -> None:
+    events: list[Event] = []
+    plan(read_toy("crossroads"), 14, observers=[events.append])
+    told = [event for event in events if event.phase == "literal model"]
+    assert "178 columns, 366 rows" in told[0].note
+    assert all(event.bound is None or event.bound >= 0 for event in told)
+    assert told[-1].incumbent == 12
 
 
 @given(graphs(max_operators=6))
