@@ -18,6 +18,9 @@ _EXPONENTS = (4, 5, 6, 7)
 """Powers of two of p: 16, 32, 64, 128; a larger one where the smaller finds nothing more."""
 _PATIENCE = 60
 """Steps without an exchange, per exponent, after which every pair of GPUs has very likely been tried."""
+_MOST_STEPS = 20_000
+_NOISE = np.float32(1e-5)
+"""Relative change below which float32 cannot tell better from worse, and exchanges could go round in circles."""
 
 
 def balance(
@@ -41,7 +44,9 @@ def balance(
     for exponent in _EXPONENTS:
         phase.exponent = exponent
         phase.idle[:] = 0
-        while fraction() < 1:
+        for _ in range(_MOST_STEPS):
+            if fraction() >= 1:
+                break
             phase.active = np.flatnonzero((phase.idle < _PATIENCE) & (phase.peaks() > floor * (1 + 1e-6)))
             if not len(phase.active):
                 break
@@ -94,9 +99,10 @@ class _LoadPhase:
         left, right = order[: gpus // 2], order[gpus // 2 : 2 * (gpus // 2)]
         rows = self.active
         first, second = self.slots[rows[:, None], left], self.slots[rows[:, None], right]
-        flat = self._change(rows, first, second, left, right).reshape(len(rows), len(left), -1)
+        change, before = self._change(rows, first, second, left, right)
+        flat = change.reshape(len(rows), len(left), -1)
         chosen = flat.argmin(axis=2)
-        at, pair = np.nonzero(np.take_along_axis(flat, chosen[:, :, None], axis=2)[:, :, 0] < -1e-7)
+        at, pair = np.nonzero(np.take_along_axis(flat, chosen[:, :, None], axis=2)[:, :, 0] < -_NOISE * before)
         self.idle[rows] += 1
         if not len(at):
             return
@@ -105,10 +111,12 @@ class _LoadPhase:
         pick = chosen[at, pair]
         self._exchange(rows[at], left[pair], right[pair], pick // k, pick % k)
 
-    def _change(self, rows: Numbers, first: Numbers, second: Numbers, left: Numbers, right: Numbers) -> Numbers:
+    def _change(self, rows: Numbers, first: Numbers, second: Numbers, left: Numbers, right: Numbers) -> tuple[Numbers, Numbers]:
+        """Return by how much each exchange changes the cost [n, P, K, K], and the cost of every pair of GPUs before [n, P]."""
         index = rows[:, None, None]
         scale = self._scale[rows][:, :, None]
         total = np.zeros((*first.shape, second.shape[2]), np.float32)
+        before = np.zeros(first.shape[:2], np.float32)
         for work, loads in zip(self._work, self.loads, strict=True):
             mine, theirs = (work[index, first] * scale).astype(np.float32), (work[index, second] * scale).astype(np.float32)
             moved = theirs[:, :, None, :] - mine[:, :, :, None]
@@ -116,11 +124,11 @@ class _LoadPhase:
             there = (loads[rows[:, None], right] * scale[:, :, 0]).astype(np.float32)
             total += self._power(here[:, :, None, None] + moved)
             total += self._power(there[:, :, None, None] - moved)
-            total -= (self._power(here) + self._power(there))[:, :, None, None]
+            before += self._power(here) + self._power(there)
         if self._apart:
             total += (np.float32(1e30) * self._on[index, right[:, None], first])[:, :, :, None]
             total += (np.float32(1e30) * self._on[index, left[:, None], second])[:, :, None, :]
-        return total
+        return total - before[:, :, None, None], before
 
     def _power(self, loads: Numbers) -> Numbers:
         result = np.minimum(np.maximum(loads, np.float32(0)), np.float32(1e36 ** (0.5**self.exponent)))  # float32 ends at 3e38

@@ -20,7 +20,7 @@ from cosma_sched.experts.flow import flow_step
 from cosma_sched.experts.load import copies_on_gpus, layer_peaks, replica_counts, served_shares
 from cosma_sched.experts.migration import limited_migration, relabel
 from cosma_sched.experts.problem import PlacementProblem, TrafficModel
-from cosma_sched.experts.replicas import pack_pairs, place_replicas, search_counts, water_fill
+from cosma_sched.experts.replicas import pack_pairs, pair_load, place_replicas, search_counts, water_fill
 from cosma_sched.experts.statistics import Numbers
 from cosma_sched.experts.sweeps import Counter, Sweeper, Transitions, anneal, quench, tables_for
 from cosma_sched.experts.traffic import flows, usage
@@ -148,10 +148,11 @@ class _Search:
         self.counter = Counter()
 
     def run(self, current: Numbers | None, most_moved: int | None) -> Found:
-        start, proven = self._seed()
+        start, floor = self._seed()
         self.progress.report("load phase")
-        start, peaks = self._balanced(start, current)
+        start, peaks = self._balanced(start, current, 0.3 if most_moved is not None or self.matrix is not None else 0.95)
         slots = start
+        proven = "enumeration" if floor is not None and (peaks <= floor * (1 + 1e-9)).all() else None
         if most_moved is not None and current is not None:
             self.progress.report("migration")
             caps = self._caps(peaks, self.problem.max_load)
@@ -167,12 +168,12 @@ class _Search:
 
     # load
 
-    def _seed(self) -> tuple[Numbers, str | None]:
-        """Return the seed with the lowest load in every layer, and what proves that no load is lower, if anything does."""
+    def _seed(self) -> tuple[Numbers, Numbers | None]:
+        """Return the seed with the lowest load in every layer, and a proven floor [L] where all replica counts were tried."""
         problem = self.problem
         loads, gpus = problem.profile.mean_shares(), problem.gpus
         seeds = [rebalance(loads, problem.num_slots, 1, 1, gpus)[0], contiguous(problem.num_layers, problem.num_experts, problem.num_slots)]
-        proven = None
+        floor = None
         if problem.has_replicas:
             counts = water_fill(loads, problem.num_slots, gpus)
             seeds.append(place_replicas(loads / counts, counts, gpus))
@@ -181,13 +182,12 @@ class _Search:
             share = 0.5 if self.matrix is None else 0.1
             counts, enumerated = search_counts(loads, gpus, self.options.seed, self.options.spending(self.progress.clock, share))
             seeds.append(pack_pairs(loads, counts, gpus))
-            proven = "enumeration" if enumerated and len(problem.profile.scenarios) == 1 else None
+            if enumerated and len(problem.profile.scenarios) == 1:
+                floor = pair_load(problem.weights_of_experts()[0], counts)
         work = problem.weights_of_experts()
         peaks = np.stack([self._seed_peaks(work, slots) for slots in seeds])
         chosen = np.stack(seeds)[peaks.argmin(axis=0), np.arange(problem.num_layers)]
-        if proven is not None and (peaks.argmin(axis=0) != len(seeds) - 1).any() and (peaks.min(axis=0) < peaks[-1] - 1e-12).any():
-            proven = None
-        return chosen, proven
+        return chosen, floor
 
     def _seed_peaks(self, work: Numbers, slots: Numbers) -> Numbers:
         peaks = layer_peaks(work, slots, self.problem.gpus)
@@ -195,10 +195,9 @@ class _Search:
         peaks[twice] = np.inf
         return peaks
 
-    def _balanced(self, start: Numbers, current: Numbers | None) -> tuple[Numbers, Numbers]:
+    def _balanced(self, start: Numbers, current: Numbers | None, share: float) -> tuple[Numbers, Numbers]:
         problem = self.problem
         floor = scenario_load_bound(problem.profile, problem.num_slots, problem.gpus)
-        share = 0.95 if self.matrix is None else 0.15
         spending = self.options.spending(self.progress.clock, share)
         try:
             slots, peaks = balance(problem, start, self.options.seed, spending, targets=floor)
