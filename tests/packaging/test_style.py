@@ -10,7 +10,7 @@ import pytest
 CHECKOUT = Path(__file__).resolve().parents[2]
 SOURCES = sorted((CHECKOUT / "cosma_sched").rglob("*.py"))
 MAX_LINES = 500
-MAX_FUNCTION_LINES = 80
+MAX_FUNCTION_LINES = 60
 
 
 def identity(path: Path) -> str:
@@ -33,9 +33,9 @@ def test_the_library_neither_prints_nor_asserts_nor_hides_failures(path: Path) -
         if isinstance(node, ast.ExceptHandler):
             assert node.type is not None, f"line {node.lineno}: bare except"
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = (node.end_lineno or node.lineno) - node.lineno + 1
-            documented = len((ast.get_docstring(node) or "").splitlines())
-            assert length - documented <= MAX_FUNCTION_LINES, f"line {node.lineno}: {node.name} is {length} lines long"
+            work = node.body[1 if ast.get_docstring(node) is not None else 0 :]  # options and their documentation may be long
+            length = (work[-1].end_lineno or 0) - work[0].lineno + 1 if work else 0
+            assert length <= MAX_FUNCTION_LINES, f"line {node.lineno}: the body of {node.name} has {length} lines"
 
 
 def test_most_modules_are_near_150_lines() -> None:
