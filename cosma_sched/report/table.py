@@ -89,7 +89,7 @@ def _plan_facts(plan: MemoryPlan) -> Iterator[tuple[str, str]]:
 
 def _status(plan: MemoryPlan) -> str:
     if plan.status == Status.OPTIMAL:
-        return f"optimal, proven by {_proof(plan.provenance.proved_by)}"
+        return f"optimal, proven by {_proof(plan.provenance.proved_by, plan.provenance.solver)}"
     if plan.status == Status.INFEASIBLE:
         return "infeasible, proven"
     if plan.status == Status.UNKNOWN and plan.reasons and plan.reasons[0].rule in UNANSWERED:
@@ -98,12 +98,14 @@ def _status(plan: MemoryPlan) -> str:
     if "placement" in plan.provenance.options:
         return "feasible, a baseline; it proves nothing"
     if plan.status == Status.FEASIBLE and plan.bound_bytes:
-        return f"feasible, {stop}; bound by {_proof(plan.provenance.proved_by)}"
+        return f"feasible, {stop}; bound by {_proof(plan.provenance.proved_by, plan.provenance.solver)}"
     return f"{plan.status}, {stop}"
 
 
-def _proof(names: Sequence[str]) -> str:
-    return " and ".join(_PROOFS.get(name, name) for name in names) or "value and bound that agree"
+def _proof(names: Sequence[str], solver: str = "") -> str:
+    """Return the arguments in words; where a linear program is the argument, the back end that solved it is part of it."""
+    words = [_PROOFS.get(name, name) + (f" on {solver}" if name == "gap-model" and solver else "") for name in names]
+    return " and ".join(words) or "value and bound that agree"
 
 
 def _spilled_lines(plan: MemoryPlan, width: int | None, all_rows: bool) -> list[str]:

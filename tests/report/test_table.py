@@ -57,6 +57,10 @@ def absences(count: int, name: str = "tensor") -> dict[str, Any]:
         ({}, "status      optimal, proven by the covering bound"),
         ({"provenance": Provenance("0.1.0", None, "ab", "cbc", proved_by=("magic",))}, "status      optimal, proven by magic"),
         (
+            {"provenance": Provenance("0.1.0", None, "ab", "cbc", proved_by=("gap-model",))},
+            "status      optimal, proven by the gap model of this order on cbc",
+        ),
+        (
             {"status": Status.FEASIBLE, "termination": Termination.TIME_LIMIT, "bound_bytes": 1500, "gap": 0.5},
             "status      feasible, stopped by the time limit; bound by the covering bound",
         ),
