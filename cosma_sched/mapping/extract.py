@@ -93,9 +93,24 @@ class _Reading:
     def known(self, operator: Operator, tensor: Tensor) -> tuple[int, ...]:
         """Return the shape of a tensor."""
         if tensor.shape is None:
-            place = f"operators[{self.graph.operator_index[operator.name]}] {shown(operator.name)}"
-            raise InputError(self.graph.name, [Defect(place, f"tensor {shown(tensor.name)} has no shape; mapping needs one")])
+            raise self.refusal(operator, f"tensor {shown(tensor.name)} has no shape; mapping needs one")
         return tensor.shape
+
+    def refusal(self, operator: Operator, problem: str) -> InputError:
+        """Return the error that names an operator and what is wrong with it."""
+        place = f"operators[{self.graph.operator_index[operator.name]}] {shown(operator.name)}"
+        return InputError(self.graph.name, [Defect(place, problem)])
+
+    def require_equal(self, operator: Operator, what: str, one: int, other: int) -> None:
+        """Check that two extents of an operator's operands agree.
+
+        Raises
+        ------
+        InputError
+            If they do not.
+        """
+        if one != other:
+            raise self.refusal(operator, f"its operands do not fit together: {what} {one} and {other}")
 
     def bytes_of(self, name: str) -> int:
         """Return the bytes of an element of a tensor."""
@@ -144,6 +159,8 @@ def workload_of(graph: Graph, *, charged: bool = False) -> Workload:
     layers = tuple(reading.layers)
     if charged:
         layers = tuple(_with_drain(layer, reading.vectors) for layer in layers)
+    if any(max(layer.element_bytes) > 1 for layer in layers):
+        reading.remarks["energies are certified for elements of one byte; wider ones count as so many words in scratchpad and DRAM"] = None
     origin = graph.origin or Origin("", graph.sha256)
     return Workload(graph.name, layers, tuple(reading.vectors), tuple(reading.unsupported), tuple(reading.remarks), origin)
 
@@ -168,6 +185,9 @@ def _read(reading: _Reading, operator: Operator) -> None:
             reading.unsupported.append(Unsupported(operator.name, operator.type, str(error)))
         except InputError as error:
             reading.defects += error.defects
+        except (TypeError, ValueError, IndexError, KeyError, AttributeError):
+            problem = f"its operands or attributes are not those of {operator.type}"
+            reading.defects += reading.refusal(operator, problem).defects
     elif operator.type in _OTHER_PRODUCTS:
         reading.unsupported.append(Unsupported(operator.name, operator.type, _OTHER_PRODUCTS[operator.type]))
     else:
@@ -225,6 +245,8 @@ def _conv(reading: _Reading, operator: Operator) -> list[Layer]:
     if spatial not in {1, 2, 3} or len(x) != len(w) or len(y) != len(w):
         raise _InexpressibleError(f"has {spatial} spatial dims; the model has two")
     groups = int(operator.attributes.get("group", 1))
+    reading.require_equal(operator, "input channels", x[1], w[1] * groups)
+    reading.require_equal(operator, "output channels", y[1], w[0])
     window = _Window.of(operator, w[2:])
     batch, channels, output = y[0], w[1], y[2:]
     pads = _pads(operator, x[2:], output, window)
@@ -307,6 +329,7 @@ def _conv_transpose(reading: _Reading, operator: Operator) -> list[Layer]:
     if spatial == 1:
         size, window = (1, *size), window.with_rows()
     groups = int(operator.attributes.get("group", 1))
+    reading.require_equal(operator, "input channels", x[1], w[0])
     taps = tuple(-(-k // s) for k, s in zip(window.kernel, window.stride, strict=True))
     if window.kernel != window.stride:
         kernel, stride = ("x".join(map(str, pair)) for pair in (window.kernel, window.stride))
@@ -322,13 +345,15 @@ def _conv_transpose(reading: _Reading, operator: Operator) -> list[Layer]:
 def _gemm(reading: _Reading, operator: Operator) -> list[Layer]:
     a, b = reading.shape(operator, 0), reading.shape(operator, 1)
     rows, reduced = (a[1], a[0]) if operator.attributes.get("transA") else a
-    outputs = b[0] if operator.attributes.get("transB") else b[1]
+    outputs, other = b if operator.attributes.get("transB") else (b[1], b[0])
+    reading.require_equal(operator, "reduced extents", reduced, other)
     return [_product(reading, operator, rows, reduced, outputs, 1)]
 
 
 def _matmul(reading: _Reading, operator: Operator) -> list[Layer]:
     a, b = reading.shape(operator, 0), reading.shape(operator, 1)
     a, b = (1, *a) if len(a) == 1 else a, (*b, 1) if len(b) == 1 else b
+    reading.require_equal(operator, "reduced extents", a[-1], b[-2])
     batch = _broadcast(a[:-2], b[:-2])
     repeat = math.prod(b[:-2])
     return [_product(reading, operator, a[-2] * math.prod(batch) // repeat, a[-1], b[-1], repeat)]

@@ -85,7 +85,7 @@ def test_a_transposed_convolution_whose_taps_do_not_fill_its_phases_is_remarked(
 @pytest.mark.parametrize(
     ("kind", "operands", "attributes", "reason"),
     [
-        ("Conv", [(1, 4, 5, 8, 8), (6, 4, 3, 3, 3)], {}, "3x3x3 kernel moves along three dims"),
+        ("Conv", [(1, 4, 5, 8, 8), (4, 4, 3, 3, 3)], {}, "3x3x3 kernel moves along three dims"),
         ("ConvTranspose", [(1, 4, 5, 5), (4, 4, 3, 3)], {"dilations": [2, 2]}, "dilated transposed convolution"),
         ("LSTM", [(1, 4, 5), (1, 4, 5)], {}, "recurrence"),
         ("Conv", [(1, 4, 5, 5), (4, 4, 3, 3)], {"domain": "com.example"}, "domain"),
@@ -111,6 +111,24 @@ def test_a_product_whose_operand_has_no_shape_is_refused_by_name() -> None:
     )
     with pytest.raises(InputError, match=r'operators\[0\] "op": tensor "x" has no shape'):
         workload_of(graph)
+
+
+@pytest.mark.parametrize(
+    ("kind", "operands", "attributes", "message"),
+    [
+        ("Conv", [(1, 3, 8, 8), (4, 2, 3, 3)], {}, "input channels 3 and 2"),
+        ("Conv", [(1, 3, 8, 8), (5, 3, 3, 3)], {}, "output channels 4 and 5"),
+        ("Conv", [(1, 3, 8, 8)], {}, "not those of Conv"),
+        ("Conv", [(1, 3, 8, 8), (4, 3, 3, 3)], {"strides": [2]}, "not those of Conv"),
+        ("MatMul", [(5, 6), (7, 8)], {}, "reduced extents 6 and 7"),
+        ("Gemm", [(5, 6), (6, 8)], {"transB": 1}, "reduced extents 6 and 8"),
+        ("Attention", [(1, 2, 3, 4), (1, 2, 3, 4)], {}, "not those of Attention"),
+    ],
+)
+def test_operands_that_do_not_fit_together_are_refused_by_name(kind: str, operands: list, attributes: dict, message: str) -> None:
+    with pytest.raises(InputError, match=r'operators\[0\] "op": ') as caught:
+        one(kind, operands, (1, 4, 6, 6), **attributes)
+    assert message in str(caught.value)
 
 
 def test_a_graph_without_layers_is_refused() -> None:
