@@ -279,6 +279,8 @@ def profile_of(result: Placement, model: str | None = None, *, result_path: str 
     }
     source = model or str(result.provenance.model)
     profile = _profile(source.split("\n"), options.get("scenario", ()), reading)
+    for scenario, name in zip(profile.scenarios, result.scenarios, strict=False):
+        scenario.name = name  # a file that was renamed is still the same workload
     planned, judged = split(profile, options.get("hold-out"), reading)
     found = [*profile.inputs, *(judged.inputs if judged is not None and _is_file(options.get("hold-out")) else ())]
     for (path, digest), stated in zip(found, options.get("inputs", ()), strict=False):

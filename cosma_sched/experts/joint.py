@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from cosma_sched.experts import viterbi
+from cosma_sched.experts import restarts, viterbi
 from cosma_sched.experts.balance import balance
 from cosma_sched.experts.bounds import off_diagonal, scenario_load_bound
 from cosma_sched.experts.chain import label_clusters
@@ -22,21 +22,12 @@ from cosma_sched.experts.migration import limited_migration, relabel
 from cosma_sched.experts.problem import PlacementProblem, TrafficModel
 from cosma_sched.experts.replicas import pack_pairs, pair_load, place_replicas, search_counts, water_fill
 from cosma_sched.experts.statistics import Numbers
-from cosma_sched.experts.sweeps import Counter, Sweeper, Transitions, anneal, quench, tables_for
+from cosma_sched.experts.sweeps import Counter, Sweeper, Transitions, quench
 from cosma_sched.experts.traffic import flows, usage
 from cosma_sched.progress import Clock, Progress
 
 DEFAULT_ITERATIONS = 20_000
 """Steps of a phase where neither a time limit nor a number of iterations is given."""
-_BATCH = 16_384
-"""Exchanges per step below which restarts share a step: array calls then cost more than the arithmetic."""
-_MOST_RESTARTS = 8
-_COOLING = 300.0
-"""Hot over cold."""
-_STAYS_HEAT = 5.0
-"""How much hotter token-stays starts: an exchange also changes what the neighbouring layers can gain."""
-_LEVEL_HEAT = 3.0
-"""How much hotter a start two levels of cost need."""
 _CAPS = (1.0, 1.005, 1.01, 1.02, 1.05, 1.1, 1.2, 1.5, np.inf)
 """Load caps that the weighted form tries."""
 
@@ -242,53 +233,64 @@ class _Search:
         return value
 
     def _capped(self, start: Numbers, caps: Numbers, share: float, seed: int) -> Numbers:
-        matrix = self.matrix
-        if matrix is None:
+        if self.matrix is None:
             return start
-        restarts = self._restarts()
-        slots = np.tile(start, (restarts, 1))
-        sweeper = Sweeper(self.problem, slots, tables_for(self.problem, slots, restarts, matrix), caps, seed)
-        hot = sweeper.typical_gain() * self._heat()
+        task = restarts.Task(self.problem, self.matrix, start, caps, seed)
+        sweeper = task.sweeper()
+        others: list[Numbers] = []
         try:
-            if hot > 0:
-                anneal(sweeper, hot, hot / _COOLING, self.options.spending(self.progress.clock, share))
-            if self.options.iterations != 0:
-                quench(sweeper, 200)
+            others = self._anneal(task, sweeper, share)
         except KeyboardInterrupt:
             self.interrupted = True
-        self.counter.steps += sweeper.counter.steps
-        self.counter.exchanges += sweeper.counter.exchanges
-        candidates = self._within_caps(sweeper, slots, caps)
-        blocks = [candidates[r * len(start) : (r + 1) * len(start)] for r in range(restarts)]
+        self._count(sweeper.counter)
+        found = np.concatenate([self._repaired(sweeper), *others])
+        candidates = np.split(self._within_caps(found, np.tile(start, (len(found) // len(start), 1)), caps), len(found) // len(start))
         if self.problem.traffic == TrafficModel.DISPATCH_COMBINE:
-            return best_layers(self.problem, [*blocks, start])
-        return self._best_chain([*blocks, start], caps)
+            return best_layers(self.problem, [*candidates, start])
+        return self._best_chain([*candidates, start], caps)
 
-    def _heat(self) -> float:
-        levels = _LEVEL_HEAT if self.problem.topology.node_premium else 1.0
-        stays = _STAYS_HEAT if self.problem.traffic == TrafficModel.TOKEN_STAYS else 1.0
-        return max(levels, stays)
+    def _anneal(self, task: restarts.Task, sweeper: Sweeper, share: float) -> list[Numbers]:
+        """Anneal here, and elsewhere if there are workers; return what the others found."""
+        options, clock = self.options, self.progress.clock
+        if options.iterations == 0:
+            return []
+        fraction = options.spending(clock, share)
+        counted = options.iterations is not None or clock.remaining is None
+        seconds = None if counted or clock.remaining is None else clock.remaining * share
+        if not restarts.pays(options.workers, seconds):
+            restarts.run(task, sweeper, fraction)
+            return []
+        with restarts.elsewhere(task, options.workers, seconds, options.iterations or DEFAULT_ITERATIONS) as futures:
+            restarts.run(task, sweeper, fraction)
+            results = [future.result() for future in futures]
+        for _, counter in results:
+            self._count(counter)
+        return [slots for slots, _ in results]
 
-    def _restarts(self) -> int:
-        problem = self.problem
-        step = problem.num_layers * (problem.gpus // 2) * problem.slots_per_gpu**2
-        return max(1, min(_MOST_RESTARTS, _BATCH // max(1, step)))
+    def _count(self, counter: Counter) -> None:
+        self.counter.steps += counter.steps
+        self.counter.exchanges += counter.exchanges
 
-    def _within_caps(self, sweeper: Sweeper, start: Numbers, caps: Numbers) -> Numbers:
-        """Return the sweeper's slots with every row that is broken or above its cap repaired, else taken from the start."""
+    def _repaired(self, sweeper: Sweeper) -> Numbers:
+        """Return the slots of a sweeper after rows above their caps have been brought down, if time is left for it."""
+        peaks = sweeper.loads.max(axis=(0, 2))
+        if not self.interrupted and (peaks > sweeper.caps * (1 + 1e-9)).any():
+            sweeper.rebuild()
+            quench(sweeper, 100, penalty=1e4)
+        repaired: Numbers = sweeper.slots.reshape(len(sweeper.slots), -1)
+        return repaired
+
+    def _within_caps(self, slots: Numbers, start: Numbers, caps: Numbers) -> Numbers:
+        """Return the slots with every row that is broken or above its cap taken from the start."""
         problem, work = self.problem, self.problem.weights_of_experts()
-        limit = np.tile(caps, len(start) // problem.num_layers) * (1 + 1e-9)
-        for attempt in range(2):
-            slots = sweeper.slots.reshape(start.shape).copy()
-            peaks = np.concatenate([layer_peaks(work, block, problem.gpus) for block in np.split(slots, len(start) // problem.num_layers)])
-            if attempt == 0 and not self.interrupted and (peaks > limit).any():
-                sweeper.rebuild()
-                quench(sweeper, 100, penalty=1e4)
-        broken = (replica_counts(slots, problem.num_experts) != replica_counts(start, problem.num_experts)).any(axis=1)
-        broken |= (copies_on_gpus(slots, problem.num_experts, problem.gpus) > 1).any(axis=(1, 2))
-        bad = broken | (peaks > limit)
-        slots[bad] = start[bad]
-        return slots
+        blocks = len(slots) // problem.num_layers
+        limit = np.tile(caps, blocks) * (1 + 1e-9)
+        bad = (replica_counts(slots, problem.num_experts) != replica_counts(start, problem.num_experts)).any(axis=1)
+        bad |= (copies_on_gpus(slots, problem.num_experts, problem.gpus) > 1).any(axis=(1, 2))
+        kept = np.where(bad[:, None], start, slots)
+        peaks = np.concatenate([layer_peaks(work, block, problem.gpus) for block in np.split(kept, blocks)])
+        kept[peaks > limit] = start[peaks > limit]
+        return kept
 
     def _best_chain(self, candidates: Sequence[Numbers], caps: Numbers) -> Numbers:
         """Token-stays: flow steps and the best labels for the best restart."""

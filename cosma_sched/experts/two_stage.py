@@ -38,6 +38,8 @@ GAP = 0.025
 """MoETuner's tolerance for both stages."""
 TOLERANCE = 0.001
 """Deviation, as a share of a layer's tokens, that counts as none."""
+_STEPS = 1_000
+"""Steps of the exchange sweeps where there is no clock."""
 MOST_EXPERTS, MOST_GPUS = 64, 16
 """Largest layer for which stage 1 is solved as an integer program."""
 
@@ -216,9 +218,13 @@ def _stage_one(
 
 
 def _spent(clock: Clock, share: float) -> Callable[[], float]:
-    part = clock.within(share)
+    part, calls = clock.within(share), 0
 
     def fraction() -> float:
-        return 0.0 if part.limit is None else min(1.0, part.seconds / part.limit) if part.limit else 1.0
+        nonlocal calls
+        calls += 1
+        if part.limit is None:
+            return min(1.0, calls / _STEPS)
+        return min(1.0, part.seconds / part.limit) if part.limit else 1.0
 
     return fraction

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cosma_sched.experts import joint, viterbi
+from cosma_sched.experts import joint, restarts, viterbi
 from cosma_sched.experts.joint import SearchOptions, best_layers, layer_traffic
 from cosma_sched.experts.load import copies_on_gpus, layer_peaks, replica_counts
 from cosma_sched.experts.problem import PlacementProblem, Topology, TrafficModel
@@ -112,12 +112,12 @@ def test_layers_are_taken_from_the_best_candidate_each() -> None:
     assert np.allclose(chosen, np.min([layer_traffic(problem, slots) for slots in candidates], axis=0))
 
 
-@pytest.mark.parametrize("where", ["balance", "anneal"])
+@pytest.mark.parametrize("where", ["balance", "restarts.anneal"])
 def test_an_interrupt_returns_what_is_held(trace: Profile, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(joint, where, stop)
+    monkeypatch.setattr(f"cosma_sched.experts.{where}" if "." in where else f"cosma_sched.experts.joint.{where}", stop)
     problem = PlacementProblem(trace, Topology(4), 8)
     found = solve(problem)
     assert found.interrupted
@@ -130,7 +130,7 @@ def test_a_row_that_an_interrupt_left_half_exchanged_is_taken_from_the_start(tra
         sweeper.slots[2, 0, 0] = sweeper.slots[2, 1, 0]
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(joint, "anneal", half)
+    monkeypatch.setattr(restarts, "anneal", half)
     found = solve(PlacementProblem(trace, Topology(4), 8))
     assert (replica_counts(found.slots, 32) == 1).all()
 
