@@ -3,8 +3,8 @@
     python models/export.py [NAME ...]           export, and write zoo.toml and README.md anew
     python models/export.py [NAME ...] --check   export to a temporary folder and compare with the files that are there
 
-``zoo.toml`` says what to export: a new network is a new entry there. Needs the extra ``torch`` (bert_base also ``transformers``, nasnet_a and
-pnasnet5 also ``timm``).
+``zoo.toml`` says what to export: a new network is a new entry there. Needs the extra ``torch`` (bert_base also ``transformers``, nasnet_a
+and pnasnet5 also ``timm``).
 """
 
 from __future__ import annotations

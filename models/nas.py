@@ -1,7 +1,7 @@
 """Networks of neural architecture search that no package offers at the paper's sizes, built from their published genotypes.
 
-DARTS_V2 (Liu et al., arXiv 1806.09055) and AmoebaNet-D (Real et al., arXiv 1802.01548; the concatenation of normal cells as in the code that
-the authors published, which differs from the printed figure).
+DARTS_V2 (Liu et al., arXiv 1806.09055) and AmoebaNet-D (Real et al., arXiv 1802.01548; the concatenation of normal cells as in the code
+that the authors published, which differs from the printed figure).
 """
 
 from __future__ import annotations
@@ -67,7 +67,8 @@ class FactorizedReduce(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the halved image."""
         x = self.relu(x)
-        return self.norm(torch.cat([self.even(x), self.odd(self.pad(x[:, :, 1:, 1:]))], dim=1))
+        shifted = self.pad(x[:, :, 1:, 1:])
+        return self.norm(torch.cat([self.even(x), self.odd(shifted)], dim=1))
 
 
 def depthwise_pointwise(channels: int, stride: int, dilation: int) -> list[nn.Module]:
