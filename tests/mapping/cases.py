@@ -42,7 +42,7 @@ HAND_CASES, l2_l1 = benchmark_module("hand_cases").HAND_CASES, benchmark_module(
 def small_layers(draw: st.DrawFn, kernels: bool = True, most: int = 6) -> Layer:
     """Draw a layer with extents of a few elements."""
     extent = st.integers(1, most)
-    kernel = st.sampled_from([1, 2, 3, 4]) if kernels else st.just(1)
+    kernel = st.sampled_from([1, 2, 3, 4, 5, 6]) if kernels else st.just(1)
     dims = (draw(st.integers(1, 2)), draw(extent), draw(extent), draw(extent), draw(extent), draw(kernel), draw(kernel))
     strides = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
     return Layer("drawn", dims, *strides, dilation_p=draw(st.integers(1, 2)), repeat=draw(st.sampled_from([1, 1, 3])))
