@@ -155,14 +155,18 @@ class _Walk:
         return min(self.room.openings(space, operands), key=loss, default=others)
 
     def _rearrange(self, t: int, missing: Sequence[int], operands: int) -> bool:
-        """Move operands that block each other through DRAM: the cheapest that helps, else more and more; return whether that made room."""
+        """Place the missing tensors afresh, and where they still block each other, move operands through DRAM; return whether that helped.
+
+        Operands that were resident before move only if they must: the cheapest that helps, else more and more of them.
+        """
         for a in missing:
             if a in self._resident:  # placed at this very step: not there yet
                 del self._resident[a]
                 self.room.take(a)
         movable = [a for a in bits(operands) if a in self._resident and (self.allow_relocation or self.copied >> a & 1)]
         movable.sort(key=lambda a: (self._price(a), *self._larger_first(a)))
-        for lifted in [[a] for a in movable] + [movable[:count] for count in range(2, len(movable) + 1)]:
+        singles, several = [[a] for a in movable], [movable[:count] for count in range(2, len(movable) + 1)]
+        for lifted in ([], *singles, *several):
             offsets = self._packed([*missing, *lifted])
             if offsets is not None:
                 for a in lifted:

@@ -164,6 +164,16 @@ def test_a_clean_operand_moves_out_of_the_way() -> None:
     assert [entry.offset for entry in answer.residency if entry.tensor == "x"] == [3, 5]
 
 
+def test_operands_that_arrive_together_do_not_block_each_other() -> None:
+    """Was: x went above z, then z left, and y found no hole although x had not even been loaded (AmoebaNet-D at M_R)."""
+    graph = Graph(
+        [Tensor("z", 2), Tensor("x", 3, "input"), Tensor("y", 3), Tensor("w", 1, "output")],
+        [Operator("one", "F", (), ("z",)), Operator("two", "F", ("x",), ("y",)), Operator("three", "F", ("z", "y"), ("w",))],
+    )
+    for method, placement in GRID:
+        assert plan(graph, 6, method, placement=placement).traffic_bytes == 4
+
+
 def test_free_order_is_read_as_given() -> None:
     graph = read_toy("crossroads")
     answers = [plan(graph, 14, order=order) for order in ("free", "given")]
