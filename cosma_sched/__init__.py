@@ -28,6 +28,7 @@ _PUBLIC = {
     "MissingError": "errors",
     "VerificationError": "errors",
     "MemoryBounds": "memory.bounds",
+    "MemoryCurve": "memory.curve_answer",
     "MemoryPlan": "memory.plan",
     "Violation": "memory.verify",
     "Accelerator": "accelerator",
@@ -43,6 +44,7 @@ _PUBLIC = {
     "load": "api",
     "load_result": "api",
     "memory_bounds": "api",
+    "memory_curve": "api",
     "plan_memory": "api",
     "verify": "api",
 }
@@ -51,7 +53,7 @@ __all__ = ["__version__", *sorted(_PUBLIC)]  # noqa: PLE0604
 
 if TYPE_CHECKING:
     from cosma_sched.accelerator import Accelerator, load_accelerator
-    from cosma_sched.api import load, load_result, memory_bounds, plan_memory, verify
+    from cosma_sched.api import load, load_result, memory_bounds, memory_curve, plan_memory, verify
     from cosma_sched.errors import BackendError, CosmaError, InfeasibleError, InputError, MissingError, UsageError, VerificationError
     from cosma_sched.experts.calls import place_experts
     from cosma_sched.experts.formats.reading import read_profile
@@ -62,6 +64,7 @@ if TYPE_CHECKING:
     from cosma_sched.mapping.layer import Layer
     from cosma_sched.mapping.layer_table import read_layer_table
     from cosma_sched.memory.bounds import MemoryBounds
+    from cosma_sched.memory.curve_answer import MemoryCurve
     from cosma_sched.memory.plan import MemoryPlan
     from cosma_sched.memory.verify import Violation
     from cosma_sched.result import Provenance, Reason, Status, Termination

@@ -44,6 +44,8 @@ def command(
         from cosma_sched import api
         from cosma_sched.experts.placement import Placement
         from cosma_sched.mapping.answer import MappingResult
+        from cosma_sched.memory.curve_answer import MemoryCurve
+        from cosma_sched.report.curve import curve_lines
         from cosma_sched.report.experts import placement_lines
         from cosma_sched.report.mapping import mapping_lines
         from cosma_sched.report.table import graph_lines, result_lines
@@ -55,6 +57,8 @@ def command(
                 lines = mapping_lines(result, file, width=width, all_rows=all_rows)
             elif isinstance(result, Placement):
                 lines = placement_lines(result, width=width, all_rows=all_rows)
+            elif isinstance(result, MemoryCurve):
+                lines = curve_lines(result, result.provenance.model or file, width=width)
             else:
                 lines = result_lines(result, file, width=width, all_rows=all_rows)
             Output(json).deliver(result.to_json(), lines)

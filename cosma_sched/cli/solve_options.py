@@ -19,7 +19,7 @@ Order = Annotated[str, typer.Option(metavar="free|given|min-peak", help="Which o
 Method = Annotated[
     str,
     typer.Option(
-        metavar="auto|exact|paper|belady|greedy",
+        metavar="auto|exact|divide|paper|belady|greedy",
         help="How to plan: with a proof, with the COSMA paper's integer program, or as an allocator with replacement does.",
     ),
 ]

@@ -83,3 +83,28 @@ class BoundsDocument(Entry):
     given_order_peak_bytes: StrictInt
     order: list[StrictStr]
     states: StrictInt
+
+
+class CurvePointEntry(Entry):
+    """One entry of ``points``."""
+
+    scratchpad_bytes: StrictInt
+    traffic_bytes: StrictInt
+    bound_bytes: StrictInt
+    status: Status
+    packed: StrictBool
+
+
+class CurveDocument(Entry):
+    """A document ``cosma-sched/curve/1``."""
+
+    schema_: Literal["cosma-sched/curve/1"] = Field(alias="schema")
+    status: Status
+    termination: Termination
+    seconds: Annotated[float, Field(ge=0)]
+    verified: StrictBool
+    order: Literal["free", "given"]
+    from_bytes: StrictInt
+    to_bytes: StrictInt
+    points: list[CurvePointEntry]
+    provenance: ProvenanceBlock

@@ -14,7 +14,8 @@ from cosma_sched.progress import Progress
 
 PAPER = "paper"
 BASELINES = tuple(Policy)
-METHODS = ("auto", "exact", PAPER, *BASELINES)
+DIVIDE = "divide"
+METHODS = ("auto", "exact", DIVIDE, PAPER, *BASELINES)
 
 
 def settled_options(

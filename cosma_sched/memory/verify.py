@@ -17,6 +17,7 @@ from cosma_sched.result import Provenance, Status, relative_gap
 
 if TYPE_CHECKING:
     from cosma_sched.memory.bounds import MemoryBounds
+    from cosma_sched.memory.curve_answer import MemoryCurve
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,32 @@ class _Rules:
     def bottom(self) -> int:
         """The lowest offset that a tensor may have."""
         return -(-self.reserve // self.align) * self.align
+
+
+def verify_curve(graph: Graph, curve: MemoryCurve) -> list[Violation]:
+    """Return what is wrong with a curve by itself; that no size needs less traffic than its bound is not re-proven."""
+    needed = max(_operator_bytes(graph, _Rules.of(curve.provenance)).values())
+    violations = []
+    for point in curve.points:
+        if point.scratchpad_bytes < needed:
+            violations.append(Violation("totals", f"point at {point.scratchpad_bytes} bytes is below M_R {needed}"))
+        if not 0 <= point.bound_bytes <= point.traffic_bytes:
+            violations.append(Violation("bound", f"point at {point.scratchpad_bytes} bytes: bound {point.bound_bytes} exceeds the traffic"))
+        if (point.status == Status.OPTIMAL) != (point.bound_bytes == point.traffic_bytes):
+            violations.append(
+                Violation("bound", f"point at {point.scratchpad_bytes} bytes: status {point.status} does not go with its bound")
+            )
+    for before, after in pairwise(curve.points):
+        if after.scratchpad_bytes <= before.scratchpad_bytes or after.traffic_bytes >= before.traffic_bytes:
+            sizes = f"{before.scratchpad_bytes} and {after.scratchpad_bytes} bytes"
+            violations.append(Violation("totals", f"points at {sizes}: more scratchpad does not mean less traffic"))
+    if curve.order == "given" and curve.points and curve.points[-1].traffic_bytes == 0:
+        peak = _peak(graph, [operator.name for operator in graph.operators], _Rules.of(curve.provenance))
+        if curve.points[-1].scratchpad_bytes != peak:
+            violations.append(
+                Violation("totals", f"no traffic from {curve.points[-1].scratchpad_bytes} bytes on, the order's peak is {peak}")
+            )
+    return violations
 
 
 class _Facts:
