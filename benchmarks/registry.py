@@ -57,3 +57,37 @@ def cases(pattern: str = "*", *tags: str) -> Iterator[Case]:
     for case in CASES:
         if fnmatch(case.name, pattern) and (not tags or case.tags & set(tags)):
             yield case
+
+
+@dataclass(frozen=True, slots=True)
+class HardCase:
+    """An irregular network: budgets, and for each the best proven bound and the best known plan in bytes, free order."""
+
+    name: str
+    budgets: Mapping[str, int]
+    known: Mapping[str, tuple[int, int]]
+
+    def matches(self, pattern: str) -> bool:
+        """Return whether the name matches a pattern."""
+        return fnmatch(self.name, pattern)
+
+
+# Source: memory-planning design, section 15; nasnet_a and pnasnet5 at M_H were open there and are proven by this project.
+HARD_CASES = (
+    HardCase("darts", {"M_R": 451_584, "M_H": 451_584, "M_P": 451_584}, {"M_R": (0, 0), "M_H": (0, 0), "M_P": (0, 0)}),
+    HardCase(
+        "amoebanet_d",
+        {"M_R": 3_211_264, "M_H": 3_738_112, "M_P": 4_264_960},
+        {"M_R": (2_107_392, 2_107_392), "M_H": (1_204_224, 1_204_224), "M_P": (0, 0)},
+    ),
+    HardCase(
+        "nasnet_a",
+        {"M_R": 5_420_736, "M_H": 6_984_234, "M_P": 8_547_732},
+        {"M_R": (15_961_380, 15_961_380), "M_H": (10_454_400, 10_454_400), "M_P": (0, 0)},
+    ),
+    HardCase(
+        "pnasnet5",
+        {"M_R": 5_355_456, "M_H": 6_816_003, "M_P": 8_276_550},
+        {"M_R": (16_425_072, 19_038_132), "M_H": (8_584_812, 8_584_812), "M_P": (0, 0)},
+    ),
+)
