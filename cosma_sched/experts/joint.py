@@ -206,11 +206,11 @@ class _Search:
         """Return the best placement of the capped form, or of the weighted form by trying caps."""
         problem = self.problem
         if problem.weights is None:
-            return self._capped(start, self._caps(peaks, problem.max_load), 0.85, self.options.seed)
+            return self._capped(start, self._caps(peaks, problem.max_load), 0.8, self.options.seed)
         best, best_value = start, self._weighted_value(start)
         ladder = (np.inf,) if problem.weights[0] == 0 else _CAPS
         for k, cap in enumerate(ladder):
-            slots = self._capped(start, self._caps(peaks, cap), 0.85 / (len(ladder) - k), self.options.seed + k)
+            slots = self._capped(start, self._caps(peaks, cap), 0.8 / (len(ladder) - k), self.options.seed + k)
             value = self._weighted_value(slots)
             if problem.traffic == TrafficModel.DISPATCH_COMBINE:
                 better = value < best_value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
@@ -116,6 +116,7 @@ class _Answer:
     best_loads: Numbers | None = None
     objective: float | None = None
     interrupted: bool = False
+    timed: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -134,9 +135,12 @@ def place(request: Request, observers: Sequence[Observer] = ()) -> Placement:
     problem = request.problem
     judge = Judge(problem.profile, request.held_out, problem.topology, problem.traffic, request.static, request.batch_tokens)
     progress.report("baselines")
-    baselines = _baselines(request, judge, clock)
+    baselines, interrupted = _baselines(request, judge, clock)
+    if interrupted:
+        request = replace(request, search=replace(request.search, iterations=0))
     certificates = _certificates(problem)
     answer = _solve(request, progress, clock)
+    answer.interrupted |= interrupted
     progress.report("bounds")
     load, traffic = judge.judge(answer.slots)
     per_layer = _layer_figures(problem, answer, certificates)
@@ -165,7 +169,7 @@ def place(request: Request, observers: Sequence[Observer] = ()) -> Placement:
     violations = verify(problem.profile, placement, request.held_out)
     if violations:
         raise VerificationError(violations)
-    return placement.replace(seconds=clock.seconds)
+    return placement.replace(seconds=round(clock.seconds, 3))
 
 
 def infeasible(request: Request, reasons: Sequence[Reason], seconds: float) -> Placement:
@@ -175,7 +179,7 @@ def infeasible(request: Request, reasons: Sequence[Reason], seconds: float) -> P
         status=Status.INFEASIBLE,
         termination=Termination.PROVED,
         provenance=_provenance(request, ()),
-        seconds=seconds,
+        seconds=round(seconds, 3),
         verified=True,
         reasons=tuple(reasons),
     )
@@ -221,7 +225,8 @@ def _solve(request: Request, progress: Progress, clock: Clock) -> _Answer:
         return _two_stage(request, clock)
     found: Found = solve_joint(problem, options=request.search, progress=progress, current=request.current, most_moved=request.most_moved)
     proved = (found.proven,) if found.proven else ()
-    return _Answer(found.slots, proved, found.best_loads, found.objective, found.interrupted)
+    timed = found.counter.steps > 0 and request.search.iterations is None
+    return _Answer(found.slots, proved, found.best_loads, found.objective, found.interrupted, timed)
 
 
 def _two_stage(request: Request, clock: Clock) -> _Answer:
@@ -234,7 +239,7 @@ def _two_stage(request: Request, clock: Clock) -> _Answer:
         notes.append(f"two-stage: stage 1 deviation {done.deviation:g} (sum of G |T - mean|), bound {done.deviation_bound:g}")
     if done.labels is not None:
         notes.append(f"two-stage: stage 2 cost {done.labels.cost:g}, bound {done.labels.bound:g}")
-    return _Answer(_renamed(request, done.slots), notes=tuple(notes))
+    return _Answer(_renamed(request, done.slots), interrupted=done.interrupted, notes=tuple(notes))
 
 
 def _clock(request: Request, clock: Clock, share: float) -> Clock:
@@ -260,8 +265,9 @@ def _renamed(request: Request, slots: Numbers) -> Numbers:
     return relabel(slots, request.current, problem.num_experts, problem.topology, problem.traffic)
 
 
-def _baselines(request: Request, judge: Judge, clock: Clock) -> dict[str, Baseline]:
-    problem, found = request.problem, {}
+def _baselines(request: Request, judge: Judge, clock: Clock) -> tuple[dict[str, Baseline], bool]:
+    """Return the other methods on the same profile, and whether Ctrl-C cut the last of them short."""
+    problem, found, interrupted = request.problem, {}, False
     placements = {"contiguous": contiguous(problem.num_layers, problem.num_experts, problem.num_slots)}
     placements["eplb"] = _eplb(request)
     note = ""
@@ -269,13 +275,13 @@ def _baselines(request: Request, judge: Judge, clock: Clock) -> dict[str, Baseli
         options = SolverOptions(request.solver, seed=request.search.seed, deterministic_limit=_work_limit(request))
         done = two_stage(problem, options=options, clock=_clock(request, clock, _BASELINE_SHARE), seed=request.search.seed)
         placements["two-stage"] = done.slots
-        note = "" if done.proven else "stage 1 not proven"
+        note, interrupted = "" if done.proven else "stage 1 not proven", done.interrupted
     for name, slots in placements.items():
         if name != request.method:
             load, traffic = judge.judge(slots)
             twice = duplicate_slots(slots, problem.num_experts, problem.gpus)
             found[name] = Baseline(load, traffic, twice, note if name == "two-stage" else "")
-    return found
+    return found, interrupted
 
 
 # bounds
@@ -399,13 +405,13 @@ def _outcome(request: Request, answer: _Answer, clock: Clock, bounds: Bounds, lo
     meets = load.max_over_mean <= bounds.load * (1 + 1e-9)
     optimal = request.method == "joint" and (answer.objective is not None or (not known and meets))
     proved = answer.proved_by or (("load bound",) if optimal else ())
-    if answer.interrupted:
+    if optimal:
+        termination = Termination.PROVED  # an interrupt before the proof cost a baseline and no more
+    elif answer.interrupted:
         termination = Termination.INTERRUPTED
-    elif optimal:
-        termination = Termination.PROVED
     else:
-        termination = Termination.TIME_LIMIT if clock.expired else Termination.EXHAUSTED
-    status = Status.OPTIMAL if optimal and not answer.interrupted else Status.FEASIBLE
+        termination = Termination.TIME_LIMIT if clock.expired or answer.timed else Termination.EXHAUSTED
+    status = Status.OPTIMAL if optimal else Status.FEASIBLE
     return {"status": status, "termination": termination, "provenance": _provenance(request, proved if optimal else ())}
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cosma_sched.backends import SolverOptions, solve_linear
+from cosma_sched.backends import Outcome, SolverOptions, solve_linear
 from cosma_sched.backends.linear import Program
 from cosma_sched.experts.balance import balance
 from cosma_sched.experts.chain import Labels, label_clusters
@@ -32,7 +32,7 @@ from cosma_sched.experts.replicas import place_replicas, water_fill
 from cosma_sched.experts.statistics import Numbers
 from cosma_sched.experts.traffic import flows
 from cosma_sched.progress import Clock
-from cosma_sched.result import Status
+from cosma_sched.result import Status, Termination
 
 GAP = 0.025
 """MoETuner's tolerance for both stages."""
@@ -60,6 +60,8 @@ class TwoStage:
         Stage 2; None where there are no transitions.
     proven
         Whether both stages are proven to their tolerances.
+    interrupted
+        Whether Ctrl-C ended stage 1; the layers that were left keep their start.
     """
 
     slots: Numbers
@@ -67,6 +69,7 @@ class TwoStage:
     deviation_bound: float | None
     labels: Labels | None
     proven: bool
+    interrupted: bool = False
 
 
 def cluster_program(loads: Numbers, gpus: int, *, sizes: str = "equal", least: int = 0) -> Program:
@@ -115,8 +118,8 @@ def cluster_program(loads: Numbers, gpus: int, *, sizes: str = "equal", least: i
 
 def cluster_layer(
     loads: Numbers, start: Numbers, options: SolverOptions, *, sizes: str = "equal", tolerance: float = TOLERANCE
-) -> tuple[Numbers, int, int | None, bool]:
-    """Return the clusters of one layer: (cluster of each expert, G times the deviation, its bound, proven to the tolerance).
+) -> tuple[Numbers, int, int | None, Outcome]:
+    """Return the clusters of one layer: (cluster of each expert, G times the deviation, its bound, what the solver said).
 
     Parameters
     ----------
@@ -132,8 +135,7 @@ def cluster_layer(
     values = outcome.values
     cluster = start if values is None else np.asarray([next(c for c in range(gpus) if values["x", c, e]) for e in range(len(loads))])
     bound = None if outcome.bound is None else (outcome.bound if outcome.bound > least else 0)
-    proven = outcome.status == Status.OPTIMAL or str(outcome.termination) == "gap_reached"
-    return cluster, deviation_of(loads, cluster, gpus), bound, proven
+    return cluster, deviation_of(loads, cluster, gpus), bound, outcome
 
 
 def deviation_of(loads: Numbers, cluster: Numbers, gpus: int) -> int:
@@ -178,43 +180,64 @@ def two_stage(
         Of stage 2: ``sum`` or ``pair-max``.
     """
     loads = problem.profile.mean_shares()
-    clusters, deviation, bound, proven = _stage_one(problem, loads, options, clock, seed, tolerance)
+    first = _stage_one(problem, loads, options, clock, seed, tolerance)
+    clusters, deviation, bound, proven = first.clusters, first.deviation, first.bound, first.proven
     between = flows(problem.profile, clusters.reshape(problem.num_layers, -1), problem.gpus)
     if between is None:
-        return TwoStage(clusters.reshape(problem.num_layers, -1), deviation, bound, None, proven)
+        return TwoStage(clusters.reshape(problem.num_layers, -1), deviation, bound, None, proven, first.interrupted)
     whole = np.round(between)
     exact = np.abs(between - whole).max(initial=0.0) < 1e-6
     labels = label_clusters(whole.astype(np.int64) if exact else between, problem.topology, objective=objective)
-    return TwoStage(labels.apply(clusters), deviation, bound, labels, proven and labels.cost <= labels.bound * (1 + GAP))
+    both = proven and labels.cost <= labels.bound * (1 + GAP)
+    return TwoStage(labels.apply(clusters), deviation, bound, labels, both, first.interrupted)
 
 
-def _stage_one(
-    problem: PlacementProblem, loads: Numbers, options: SolverOptions, clock: Clock, seed: int, tolerance: float
-) -> tuple[Numbers, float | None, float | None, bool]:
+@dataclass(slots=True)
+class _Clusters:
+    """What stage 1 leaves: [L, G, K], and what is known about it."""
+
+    clusters: Numbers
+    deviation: float | None = None
+    bound: float | None = None
+    proven: bool = False
+    interrupted: bool = False
+
+
+def _stage_one(problem: PlacementProblem, loads: Numbers, options: SolverOptions, clock: Clock, seed: int, tolerance: float) -> _Clusters:
     gpus, room = problem.gpus, problem.slots_per_gpu
     shape = (problem.num_layers, gpus, room)
     alone = replace(problem, traffic=TrafficModel.DISPATCH_COMBINE)
     if problem.has_replicas:
         counts = water_fill(loads, problem.num_slots, gpus)
         slots = place_replicas(loads / counts, counts, gpus)
-        return balance(alone, slots, seed, _spent(clock, 0.5))[0].reshape(shape), None, None, False
+        return _Clusters(balance(alone, slots, seed, _spent(clock, 0.5))[0].reshape(shape))
     start = rebalance(loads, problem.num_slots, 1, 1, gpus)[0]
     start = balance(alone, start, seed, _spent(clock, 0.25))[0]
     if problem.num_experts > MOST_EXPERTS or gpus > MOST_GPUS or gpus == 1:
-        return start.reshape(shape), None, None, False
-    tokens = loads if loads.dtype.kind in "iu" else np.round(loads * 1e6)
-    clusters, total, total_bound, all_proven = [], 0, 0, True
+        return _Clusters(start.reshape(shape))
+    return _clustered(problem, loads, start.reshape(shape), options, clock, tolerance)
+
+
+def _clustered(
+    problem: PlacementProblem, loads: Numbers, start: Numbers, options: SolverOptions, clock: Clock, tolerance: float
+) -> _Clusters:
+    """Solve the integer program of every layer in turn, each with its share of the time that is left."""
+    scale = 1.0 if loads.dtype.kind in "iu" else 1e6
+    tokens = np.round(loads * scale).astype(np.int64)
+    done = _Clusters(start.copy(), 0.0, 0.0, True)
     for layer in range(problem.num_layers):
-        left = clock.remaining
-        share = None if left is None else left / (problem.num_layers - layer)
         before = np.empty(problem.num_experts, np.int64)
-        before[start[layer]] = np.arange(problem.num_slots) // room
+        before[start[layer].ravel()] = np.arange(problem.num_slots) // problem.slots_per_gpu
+        left = 0.0 if done.interrupted else clock.remaining
+        share = None if left is None else left / (problem.num_layers - layer)
         chosen = replace(options, gap=options.gap or GAP, time_limit=share)
-        cluster, deviation, bound, proven = cluster_layer(tokens[layer].astype(np.int64), before, chosen, tolerance=tolerance)
-        clusters.append(np.argsort(cluster, kind="stable").reshape(gpus, room))
-        total, total_bound, all_proven = total + deviation, total_bound + (bound or 0), all_proven and proven
-    scale = 1.0 if loads.dtype.kind in "iu" else 1e-6
-    return np.stack(clusters), total * scale, total_bound * scale, all_proven
+        cluster, deviation, bound, outcome = cluster_layer(tokens[layer], before, chosen, tolerance=tolerance)
+        done.clusters[layer] = np.argsort(cluster, kind="stable").reshape(start.shape[1:])
+        done.deviation = (done.deviation or 0.0) + deviation / scale
+        done.bound = (done.bound or 0.0) + (bound or 0) / scale
+        done.proven &= outcome.status == Status.OPTIMAL or outcome.termination == Termination.GAP_REACHED
+        done.interrupted |= outcome.termination == Termination.INTERRUPTED
+    return done
 
 
 def _spent(clock: Clock, share: float) -> Callable[[], float]:
