@@ -94,7 +94,7 @@ def test_f14_a_complete_start_is_taken(tmp_path: Path) -> None:
     program.write_mps(tmp_path / "m.mps")
     start = "".join(f"{column} X{column:07d} 0 0\n" for column in range(60))
     (tmp_path / "m.mst").write_text("start\n" + start, encoding="ascii")
-    assert "MIPStart provided solution with cost" in cbc(tmp_path, program, "-mips", "m.mst", "-sec", "0", "-solve").stdout
+    assert "MIPStart provided solution with cost" in cbc(tmp_path, program, "-mips", "m.mst", "-maxNodes", "0", "-solve").stdout
 
 
 def test_f15_an_unknown_option_is_skipped(tmp_path: Path) -> None:
