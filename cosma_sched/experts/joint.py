@@ -171,7 +171,7 @@ class _Search:
         if problem.has_replicas and problem.slots_per_gpu == 2:
             self.progress.report("replica counts")
             share = 0.5 if self.matrix is None else 0.1
-            counts, enumerated = search_counts(loads, gpus, self.options.seed, self.options.spending(self.progress.clock, share))
+            counts, enumerated = self._searched_counts(loads, counts, share)
             seeds.append(pack_pairs(loads, counts, gpus))
             if enumerated and len(problem.profile.scenarios) == 1:
                 floor = pair_load(problem.weights_of_experts()[0], counts)
@@ -179,6 +179,13 @@ class _Search:
         peaks = np.stack([self._seed_peaks(work, slots) for slots in seeds])
         chosen = np.stack(seeds)[peaks.argmin(axis=0), np.arange(problem.num_layers)]
         return chosen, floor
+
+    def _searched_counts(self, loads: Numbers, counts: Numbers, share: float) -> tuple[Numbers, bool]:
+        try:
+            return search_counts(loads, self.problem.gpus, self.options.seed, self.options.spending(self.progress.clock, share))
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return counts, False
 
     def _seed_peaks(self, work: Numbers, slots: Numbers) -> Numbers:
         peaks = layer_peaks(work, slots, self.problem.gpus)
@@ -191,6 +198,8 @@ class _Search:
         floor = scenario_load_bound(problem.profile, problem.num_slots, problem.gpus)
         spending = self.options.spending(self.progress.clock, share)
         try:
+            if self.interrupted:
+                raise KeyboardInterrupt
             slots, peaks = balance(problem, start, self.options.seed, spending, targets=floor)
         except KeyboardInterrupt:
             self.interrupted = True
@@ -297,7 +306,10 @@ class _Search:
         costs = [float(layer_traffic(self.problem, slots).sum()) for slots in candidates]
         slots = candidates[int(np.argmin(costs))]
         if not self.interrupted:
-            slots = flow_sweep(self.problem, slots, caps, self.options.spending(self.progress.clock, 0.3))
+            try:
+                slots = flow_sweep(self.problem, slots, caps, self.options.spending(self.progress.clock, 0.3))
+            except KeyboardInterrupt:
+                self.interrupted = True
         between = flows(self.problem.profile, slots, self.problem.gpus)
         if between is None:
             return slots

@@ -266,6 +266,9 @@ def _one_traffic(report: TrafficReport | None) -> dict[str, Any] | None:
         return None
     block = asdict(report)
     block["copies_interval"] = None if report.copies_interval is None else list(report.copies_interval)
+    for name in ("remote_transitions", "transitions"):
+        value = block[name]
+        block[name] = int(value) if value is not None and float(value).is_integer() else value  # counted, unless replicas share them
     return block
 
 

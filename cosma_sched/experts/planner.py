@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib import metadata
 from typing import Any
 
@@ -223,7 +224,12 @@ def _solve(request: Request, progress: Progress, clock: Clock) -> _Answer:
     if request.method == "two-stage":
         progress.report("two-stage")
         return _two_stage(request, clock)
-    found: Found = solve_joint(problem, options=request.search, progress=progress, current=request.current, most_moved=request.most_moved)
+    joint = partial(solve_joint, problem, progress=progress, current=request.current, most_moved=request.most_moved)
+    try:
+        found: Found = joint(options=request.search)
+    except KeyboardInterrupt:  # outside the searches, which keep what they hold
+        found = joint(options=replace(request.search, iterations=0))
+        found.interrupted = True
     proved = (found.proven,) if found.proven else ()
     timed = found.counter.steps > 0 and request.search.iterations is None
     return _Answer(found.slots, proved, found.best_loads, found.objective, found.interrupted, timed)
@@ -266,22 +272,26 @@ def _renamed(request: Request, slots: Numbers) -> Numbers:
 
 
 def _baselines(request: Request, judge: Judge, clock: Clock) -> tuple[dict[str, Baseline], bool]:
-    """Return the other methods on the same profile, and whether Ctrl-C cut the last of them short."""
-    problem, found, interrupted = request.problem, {}, False
-    placements = {"contiguous": contiguous(problem.num_layers, problem.num_experts, problem.num_slots)}
-    placements["eplb"] = _eplb(request)
-    note = ""
-    if request.method != "two-stage":
-        options = SolverOptions(request.solver, seed=request.search.seed, deterministic_limit=_work_limit(request))
-        done = two_stage(problem, options=options, clock=_clock(request, clock, _BASELINE_SHARE), seed=request.search.seed)
-        placements["two-stage"] = done.slots
-        note, interrupted = "" if done.proven else "stage 1 not proven", done.interrupted
-    for name, slots in placements.items():
+    """Return the other methods on the same profile, and whether Ctrl-C cut the rest of them off."""
+    problem, search = request.problem, request.search
+    found: dict[str, Baseline] = {}
+
+    def add(name: str, slots: Numbers, note: str = "") -> None:
         if name != request.method:
             load, traffic = judge.judge(slots)
-            twice = duplicate_slots(slots, problem.num_experts, problem.gpus)
-            found[name] = Baseline(load, traffic, twice, note if name == "two-stage" else "")
-    return found, interrupted
+            found[name] = Baseline(load, traffic, duplicate_slots(slots, problem.num_experts, problem.gpus), note)
+
+    try:
+        add("contiguous", contiguous(problem.num_layers, problem.num_experts, problem.num_slots))
+        add("eplb", _eplb(request))
+        if request.method == "two-stage":
+            return found, False
+        options = SolverOptions(request.solver, seed=search.seed, deterministic_limit=_work_limit(request))
+        done = two_stage(problem, options=options, clock=_clock(request, clock, _BASELINE_SHARE), seed=search.seed)
+        add("two-stage", done.slots, "" if done.proven else "stage 1 not proven")
+    except KeyboardInterrupt:
+        return found, True
+    return found, done.interrupted
 
 
 # bounds

@@ -210,21 +210,30 @@ def _stage_one(problem: PlacementProblem, loads: Numbers, options: SolverOptions
     if problem.has_replicas:
         counts = water_fill(loads, problem.num_slots, gpus)
         slots = place_replicas(loads / counts, counts, gpus)
-        return _Clusters(balance(alone, slots, seed, _spent(clock, 0.5))[0].reshape(shape))
+        slots, interrupted = _balanced(alone, slots, seed, _spent(clock, 0.5))
+        return _Clusters(slots.reshape(shape), interrupted=interrupted)
     start = rebalance(loads, problem.num_slots, 1, 1, gpus)[0]
-    start = balance(alone, start, seed, _spent(clock, 0.25))[0]
+    start, interrupted = _balanced(alone, start, seed, _spent(clock, 0.25))
     if problem.num_experts > MOST_EXPERTS or gpus > MOST_GPUS or gpus == 1:
-        return _Clusters(start.reshape(shape))
-    return _clustered(problem, loads, start.reshape(shape), options, clock, tolerance)
+        return _Clusters(start.reshape(shape), interrupted=interrupted)
+    return _clustered(problem, loads, start.reshape(shape), options, Clock(0.0) if interrupted else clock, tolerance, interrupted)
+
+
+def _balanced(problem: PlacementProblem, slots: Numbers, seed: int, fraction: Callable[[], float]) -> tuple[Numbers, bool]:
+    """Return balanced slots and whether Ctrl-C ended that early, in which case they are the given ones."""
+    try:
+        return balance(problem, slots, seed, fraction)[0], False
+    except KeyboardInterrupt:
+        return slots, True
 
 
 def _clustered(
-    problem: PlacementProblem, loads: Numbers, start: Numbers, options: SolverOptions, clock: Clock, tolerance: float
+    problem: PlacementProblem, loads: Numbers, start: Numbers, options: SolverOptions, clock: Clock, tolerance: float, interrupted: bool
 ) -> _Clusters:
     """Solve the integer program of every layer in turn, each with its share of the time that is left."""
     scale = 1.0 if loads.dtype.kind in "iu" else 1e6
     tokens = np.round(loads * scale).astype(np.int64)
-    done = _Clusters(start.copy(), 0.0, 0.0, True)
+    done = _Clusters(start.copy(), 0.0, 0.0, True, interrupted)
     for layer in range(problem.num_layers):
         before = np.empty(problem.num_experts, np.int64)
         before[start[layer].ravel()] = np.arange(problem.num_slots) // problem.slots_per_gpu

@@ -50,11 +50,12 @@ def _title(placement: Placement) -> str:
     replicas = placement.gpus * placement.slots_per_gpu - placement.experts
     extra = f" ({number(replicas)} replicas per layer)" if replicas > 0 else ""
     top = "" if placement.top_k is None else f", top-{placement.top_k}"
+    room = f", {placement.slots_per_gpu} slots each{extra}" if placement.slots_per_gpu else ""
     model = f"{len(placement.layers)} layers of {placement.experts} experts{top}"
     marks = ["synthetic trace"] if placement.synthetic else []
     if placement.load is not None and placement.load.held_out is None:
         marks.append("in-sample, not a forecast")
-    return printable(f"{name}: {model}; {grid}, {placement.slots_per_gpu} slots each{extra}{''.join(f' [{mark}]' for mark in marks)}")
+    return printable(f"{name}: {model}; {grid}{room}{''.join(f' [{mark}]' for mark in marks)}")
 
 
 def _comparison(placement: Placement, width: int | None) -> list[str]:
