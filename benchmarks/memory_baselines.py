@@ -53,13 +53,14 @@ def grid(case: str, budget: str, tensors: str) -> Row:
 
     graph = cs.load(case)
     started = time.perf_counter()
+    bounds = cs.memory_bounds(graph, tensors=tensors)
+    size = {"M_R": bounds.m_r_bytes, "M_H": bounds.m_h_bytes, "M_P": bounds.m_p_bytes}[budget]
     traffic: dict[str, int | None] = {}
     ended: dict[str, str] = {}
-    size = None
     for cell in (*CELLS, *RELOCATED):
         options = {"order": ORDERS[cell[0]], "method": POLICIES[cell[1]], "placement": PLACEMENTS[cell[2]]}
-        plan = cs.plan_memory(graph, scratchpad=budget, tensors=tensors, allow_relocation=cell.endswith("+"), **options)
-        traffic[cell], size = plan.traffic_bytes, plan.scratchpad_bytes
+        plan = cs.plan_memory(graph, scratchpad=size, tensors=tensors, allow_relocation=cell.endswith("+"), **options)
+        traffic[cell] = plan.traffic_bytes
         if plan.order is None:
             ended[cell] = plan.reasons[0].where
     seconds = {"grid": round(time.perf_counter() - started, 3)}
