@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from cosma_sched.memory.joint import Floor, search
-from cosma_sched.memory.problem import Network, bits, mask_of
+from cosma_sched.memory.problem import Network, Order, bits, mask_of
 from cosma_sched.progress import Clock, Progress
 from cosma_sched.result import Termination
 
@@ -21,7 +21,7 @@ STEP = 10
 """Operators by which an interval grows."""
 STALE_STEPS = 3
 """Steps without gain after which a chain of growing intervals ends."""
-LABELS_OF_A_CHAIN = 60_000
+LABELS_OF_A_CHAIN = 500_000
 """Labels after which a chain ends: a larger interval would take longer than the whole network guided by this one."""
 
 
@@ -39,6 +39,7 @@ class Division:
         self.interrupted = False
         self.labels = 0
         self._known: dict[tuple[int, int], int] = {}
+        self._orders: dict[tuple[int, int], Order] = {}
         positions = [self._position(a) for a in range(len(network.size))]
         self._by_position = sorted(range(len(network.size)), key=positions.__getitem__)
         self._positions = sorted(positions)
@@ -72,6 +73,13 @@ class Division:
                     best[point] = (best[start][0] + value, [*best[start][1], (start, end)])
         return best[high]
 
+    def sequence(self) -> Order:
+        """Return the operators of the costliest interval that was solved exactly, in an order that is optimal for its tensors alone."""
+        solved = [key for key in self._orders if self._known[key]]
+        if not solved:
+            return ()
+        return self._orders[max(solved, key=lambda key: (self._known[key], key[1] - key[0]))]
+
     def solve(self, low: int, high: int, progress: Progress) -> bool:
         """Find what an interval costs, as far as time allows; return whether it was found exactly."""
         part = self.network.part(self.tensors(low, high))
@@ -79,6 +87,8 @@ class Division:
         self.labels += found.labels
         self.interrupted = self.interrupted or found.termination == Termination.INTERRUPTED
         self._known[low, high] = max(found.bound_bytes, self.bound(low, high))
+        if found.order is not None:
+            self._orders[low, high] = tuple(part.members[i] for i in found.order)
         progress.report("divide", bound=self.bound(), note=f"operators {low} to {high - 1}")
         return found.termination == Termination.PROVED
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
+from itertools import pairwise
 
 from cosma_sched.errors import InfeasibleError, Lever, Reason, UsageError, suggestion
 from cosma_sched.graph import Graph, TensorKind
@@ -180,9 +181,7 @@ class Network:
         more, so the least traffic of disjoint parts adds up to a lower bound. Tensors keep their positions, operators are renumbered
         (`members`). `graph` stays that of the whole network.
         """
-        part = copy.copy(self)
-        for name in ("predecessors", "successors", "operand_pairs", "successor_pairs", "ancestors", "descendants"):
-            part.__dict__.pop(name, None)
+        part = self._without_precedence()
         part.members = tuple(v for v in range(self.num_operators) if self.operands(v) & tensors)
         place = {v: i for i, v in enumerate(part.members)}
         chosen = mask_of(part.members)
@@ -205,6 +204,46 @@ class Network:
                 following[j] |= 1 << i
         part.__dict__["predecessors"], part.__dict__["successors"] = tuple(closest), tuple(following)
         return part
+
+    def chained(self, sequence: Sequence[int]) -> Network:
+        """Return the same network with some operators kept in the order given; a plan for it is a plan for this network.
+
+        Parameters
+        ----------
+        sequence
+            Operators in an order that the precedence allows.
+        """
+        chained = self._without_precedence()
+        predecessors, successors = list(self.predecessors), list(self.successors)
+        for before, after in pairwise(sequence):
+            predecessors[after] |= 1 << before
+            successors[before] |= 1 << after
+        order: list[int] = []
+        done, ready = 0, mask_of([v for v in range(self.num_operators) if not predecessors[v]])
+        while ready:
+            for v in bits(ready):
+                order.append(v)
+                done |= 1 << v
+            ready = mask_of([v for v in bits(self.everything & ~done) if not predecessors[v] & ~done])
+        ancestors, descendants = [0] * self.num_operators, [0] * self.num_operators
+        for v in order:
+            ancestors[v] = predecessors[v]
+            for u in bits(predecessors[v]):
+                ancestors[v] |= ancestors[u]
+        for v in reversed(order):
+            descendants[v] = successors[v]
+            for w in bits(successors[v]):
+                descendants[v] |= descendants[w]
+        chained.__dict__["predecessors"], chained.__dict__["successors"] = tuple(predecessors), tuple(successors)
+        chained.__dict__["ancestors"], chained.__dict__["descendants"] = tuple(ancestors), tuple(descendants)
+        return chained
+
+    def _without_precedence(self) -> Network:
+        """Return a copy that has forgotten everything derived from which operator comes before which."""
+        copied = copy.copy(self)
+        for name in ("predecessors", "successors", "operand_pairs", "successor_pairs", "ancestors", "descendants"):
+            copied.__dict__.pop(name, None)
+        return copied
 
     def operands(self, v: int) -> int:
         """Return the tensors that operator v reads or writes."""
