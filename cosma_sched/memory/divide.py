@@ -21,6 +21,9 @@ STEP = 10
 """Operators by which an interval grows."""
 STALE_STEPS = 3
 """Steps without gain after which a chain of growing intervals ends."""
+SEQUENCES_TO_TRY = 4
+LABELS_OF_A_QUICK_STEP = 20_000
+"""Labels from which on a chain grows by three steps at a time."""
 LABELS_OF_A_CHAIN = 500_000
 """Labels after which a chain ends: a larger interval would take longer than the whole network guided by this one."""
 
@@ -73,12 +76,14 @@ class Division:
                     best[point] = (best[start][0] + value, [*best[start][1], (start, end)])
         return best[high]
 
-    def sequence(self) -> Order:
-        """Return the operators of the costliest interval that was solved exactly, in an order that is optimal for its tensors alone."""
+    def sequences(self) -> list[Order]:
+        """Return orders of operators, each optimal for the tensors of one interval alone: of the costliest intervals, narrow ones first.
+
+        One of them, kept fixed, makes the rest of a network easy to plan; which one is best is not known beforehand.
+        """
         solved = [key for key in self._orders if self._known[key]]
-        if not solved:
-            return ()
-        return self._orders[max(solved, key=lambda key: (self._known[key], key[1] - key[0]))]
+        costliest = sorted(solved, key=lambda key: (-self._known[key], key[1] - key[0]))[:SEQUENCES_TO_TRY]
+        return [self._orders[key] for key in costliest]
 
     def solve(self, low: int, high: int, progress: Progress) -> bool:
         """Find what an interval costs, as far as time allows; return whether it was found exactly."""
@@ -109,10 +114,12 @@ class Division:
     def _chain(self, low: int, progress: Progress) -> int | None:
         """Grow an interval from `low`; return where the last gain over the sum of its parts ended, None if there was none."""
         n, gained, stale, before = self.network.num_operators, None, 0, self.labels
-        for high in range(low + 2 * STEP, n + STEP, STEP):
-            end = min(high, n)
-            parts = self.bound(low, end)
+        end, stride = low + STEP, STEP
+        while end < n:
+            end = min(end + stride, n)
+            parts, labels = self.bound(low, end), self.labels
             exact = self.solve(low, end, progress)
+            stride = STEP if self.labels - labels < LABELS_OF_A_QUICK_STEP else 3 * STEP
             gained, stale = (end, 0) if self._known[low, end] > parts else (gained, stale + 1)
             if not exact or stale > STALE_STEPS or self.labels - before > LABELS_OF_A_CHAIN or not self._goes_on(progress.clock):
                 break

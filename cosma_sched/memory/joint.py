@@ -34,7 +34,7 @@ from cosma_sched.memory.problem import Network, Order, bits, mask_of
 from cosma_sched.progress import Clock, Progress
 from cosma_sched.result import Termination
 
-LABEL_LIMIT = 700_000
+LABEL_LIMIT = 1_800_000
 _CLOCK_INTERVAL = 64
 _MOST_DYING_TO_ENUMERATE = 8
 _MOST_REACHED = 300_000

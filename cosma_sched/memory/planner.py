@@ -23,7 +23,7 @@ ORDERS_TO_ENUMERATE = 500
 BEAM_WIDTH = 20
 SECONDS_FOR_LEAST_CAPACITY = 5.0
 LABELS_BEFORE_DIVIDING = 20_000
-LABELS_WITH_A_PART_FIXED = 200_000
+LABELS_WITH_A_PART_FIXED = 50_000
 SEEDS_FOR_ADDRESSES = 8
 NETWORK_SIZE_FOR_INTERVALS = 400
 
@@ -200,10 +200,10 @@ class _Planner:
         self._take_bound(division.bound(), BY_PARTS)
         if division.interrupted:
             self._stop(Termination.INTERRUPTED)
-        floors, sequence = tuple(division.floors()), division.sequence()
-        if sequence:
+        floors = tuple(division.floors())
+        for sequence in division.sequences():
             network = self.network.chained(sequence)
-            found = self._search_in(network, 0, floors, LABELS_WITH_A_PART_FIXED, self.clock.within(0.3))
+            found = self._search_in(network, 0, floors, LABELS_WITH_A_PART_FIXED, self.clock.within(0.1))
             if found.termination == Termination.INTERRUPTED:
                 self._stop(Termination.INTERRUPTED)
             if found.order is not None:
