@@ -20,8 +20,8 @@ RESULTS = HERE / "RESULTS.md"
 HEADER = """# Results
 
 One section per benchmark: the question, the command that gets the numbers again, the machine, the figures. Written by
-`python benchmarks/results.py FILE.json ...` from what the benchmarks leave with `--json FILE.json`, not by hand. Seconds are wall-clock on a
-shared machine of two cores; ratios and values are what to rely on.
+`python benchmarks/results.py FILE.json ...` from what the benchmarks leave with `--json FILE.json`, not by hand. Seconds are wall-clock
+on a shared machine of two cores; ratios and values are what to rely on.
 """
 COLUMNS = (
     "case",
