@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from cosma_sched import files
@@ -72,6 +73,7 @@ def solve_cpsat(
     options: SolverOptions,
     hint: Mapping[IntVar, int] | Mapping[int, int] | None = None,
     on_solution: OnProgress | None = None,
+    stop_event: Event | None = None,
 ) -> CpOutcome:
     """Solve a native CP-SAT model.
 
@@ -85,6 +87,8 @@ def solve_cpsat(
         A value for variables or variable indices; replaces the model's own hints.
     on_solution
         Called in this thread with (objective held, bound proven) when either gets better.
+    stop_event
+        Ends the search, as a limit would, within half a second after another thread has set it.
 
     Returns
     -------
@@ -106,7 +110,7 @@ def solve_cpsat(
     objective = _Objective(model)
     report = None if on_solution is None else objective.reporter(on_solution)
     profile = options.profile if options.solver == "cpsat" else "default"
-    stop, response, summary = run(model, options, profile, clock, report)
+    stop, response, summary = run(model, options, profile, clock, report, stop_event)
     solution = tuple(response.solution) if holds(response) else None
     value = objective.of(solution) if solution is not None and objective.exists else None
     bound = None if stop is Stop.INFEASIBLE else objective.bound(response)

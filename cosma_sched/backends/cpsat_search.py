@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import Empty, SimpleQueue
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from cosma_sched.backends import libraries
@@ -37,7 +38,9 @@ Report = Callable[[float | None, float | None], None]
 """Takes (objective, bound) as CP-SAT counts them, None where it said nothing."""
 
 
-def run(model: CpModel, options: SolverOptions, profile: str, clock: Clock, report: Report | None) -> tuple[Stop, Any, str]:
+def run(
+    model: CpModel, options: SolverOptions, profile: str, clock: Clock, report: Report | None, stop_event: Event | None = None
+) -> tuple[Stop, Any, str]:
     """Solve a model; return what stopped the search, CP-SAT's response, and its summary.
 
     Parameters
@@ -50,6 +53,8 @@ def run(model: CpModel, options: SolverOptions, profile: str, clock: Clock, repo
         The time that is left.
     report
         Called in this thread while it runs; None where nobody listens.
+    stop_event
+        Ends the search, as a limit would, within half a second after another thread has set it.
 
     Raises
     ------
@@ -68,7 +73,7 @@ def run(model: CpModel, options: SolverOptions, profile: str, clock: Clock, repo
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="cpsat") as pool:
         future = pool.submit(solver.solve, model, watcher)
         future.add_done_callback(lambda _: messages.put(None))
-        interrupted = _attend(solver, future, messages, report)
+        interrupted = _attend(solver, future, messages, report, stop_event)
     future.result()
     response = solver.response_proto
     word = response.status.name
@@ -80,7 +85,7 @@ def run(model: CpModel, options: SolverOptions, profile: str, clock: Clock, repo
     return stop, response, solver.response_stats()
 
 
-def _attend(solver: CpSolver, future: Future[Any], messages: SimpleQueue[Any], report: Report | None) -> bool:
+def _attend(solver: CpSolver, future: Future[Any], messages: SimpleQueue[Any], report: Report | None, stop_event: Event | None) -> bool:
     """Pass messages on until the solver is done; return whether Ctrl-C ended it. A second Ctrl-C goes through."""
     interrupted = False
     try:
@@ -90,7 +95,8 @@ def _attend(solver: CpSolver, future: Future[Any], messages: SimpleQueue[Any], r
                 if message is not None and report is not None:
                     report(*message)
             except Empty:
-                if interrupted:  # the first request may have come before the search began
+                # the first request may have come before the search began
+                if interrupted or (stop_event is not None and stop_event.is_set()):
                     solver.stop_search()
             except KeyboardInterrupt:
                 if interrupted:
