@@ -14,6 +14,7 @@ from cosma_sched.errors import UsageError, VerificationError
 from cosma_sched.graph import Buffer
 from cosma_sched.memory.packing_clash import Clash, irreducible, overload
 from cosma_sched.memory.packing_heuristics import pack_greedily
+from cosma_sched.memory.packing_portfolio import Verdict, decide
 from cosma_sched.memory.packing_strip import Strip, partitions
 from cosma_sched.progress import Clock
 from cosma_sched.result import Status, Termination
@@ -63,22 +64,6 @@ class Packing:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is known of one set of buffers at a capacity: offsets in bytes, or that there are none, or neither."""
-
-    offsets: tuple[int, ...] | None = None
-    is_infeasible: bool = False
-    termination: Termination = Termination.PROVED
-    nodes: int = 0
-    proved_by: str = ""
-
-    @property
-    def fits(self) -> bool | None:
-        """Whether the buffers can be packed; None where that stayed open."""
-        return True if self.offsets is not None else (False if self.is_infeasible else None)
-
-
 def pack(
     buffers: Sequence[Buffer],
     capacity_bytes: int,
@@ -117,12 +102,12 @@ def pack(
     load_bytes, time = max_load(buffers)
     bound = max([load_bytes, *(buffer.size_bytes + (buffer.offset or 0) for buffer in buffers)])
 
-    def decide(indices: Sequence[int]) -> Verdict:
+    def decide_some(indices: Sequence[int]) -> Verdict:
         return _decide([buffers[index] for index in indices], capacity_bytes, clock, seed, workers)
 
     if refuted := _refuted_at_once(buffers, capacity_bytes, load_bytes, time):
         clash, reason, when = refuted
-        clash = clash if clash.is_irreducible or not explain else irreducible(buffers, clash.indices, lambda rest: decide(rest).fits)
+        clash = clash if clash.is_irreducible or not explain else irreducible(buffers, clash.indices, lambda rest: decide_some(rest).fits)
         return _infeasible(clash, max(bound, capacity_bytes + 1), reason, 0, clock, when)
 
     groups = partitions(buffers)
@@ -133,8 +118,10 @@ def pack(
         if verdicts[index].fits is None:
             own = [buffers[i] for i in group]
             verdicts[index] = _decide_exactly(own, capacity_bytes, clock, seed, workers)
+            if verdicts[index].termination is Termination.INTERRUPTED:
+                break
             if verdicts[index].is_infeasible:
-                return _explained(buffers, group, verdicts, capacity_bytes, decide if explain else None, clock)
+                return _explained(buffers, group, verdicts, capacity_bytes, decide_some if explain else None, clock)
     return _assembled(buffers, groups, verdicts, bound, clock)
 
 
@@ -201,19 +188,16 @@ def _decide(buffers: Sequence[Buffer], capacity_bytes: int, clock: Clock, seed: 
 def _decide_quickly(buffers: Sequence[Buffer], capacity_bytes: int, clock: Clock, seed: int) -> Verdict:
     strip = Strip.of(buffers, capacity_bytes)
     offsets = pack_greedily(strip, clock, seed)
-    return Verdict() if offsets is None else Verdict(_in_bytes(strip, offsets), proved_by="heuristic")
+    return Verdict() if offsets is None else Verdict(in_bytes(strip, offsets), proved_by="heuristic")
 
 
 def _decide_exactly(buffers: Sequence[Buffer], capacity_bytes: int, clock: Clock, seed: int, workers: int) -> Verdict:
-    from cosma_sched.memory.packing_intervals import pack_by_intervals
-
     strip = Strip.of(buffers, capacity_bytes)
-    outcome = pack_by_intervals(strip, clock, seed, workers)
-    offsets = None if outcome.offsets is None else _in_bytes(strip, outcome.offsets)
-    return Verdict(offsets, outcome.is_infeasible, outcome.termination, 0, "cpsat" if outcome.termination is Termination.PROVED else "")
+    verdict = decide(strip, clock, seed, workers)
+    return verdict if verdict.offsets is None else replace(verdict, offsets=in_bytes(strip, verdict.offsets))
 
 
-def _in_bytes(strip: Strip, offsets: Sequence[int]) -> tuple[int, ...]:
+def in_bytes(strip: Strip, offsets: Sequence[int]) -> tuple[int, ...]:
     """Return offsets in bytes after checking them against the strip's rules: nothing leaves unverified."""
     if wrong := list(strip.violations(offsets)):
         raise VerificationError([f"packing: buffer {index} at {offsets[index]} units breaks a rule" for index in wrong])
@@ -247,9 +231,10 @@ def _assembled(
 ) -> Packing:
     """Join the partitions' offsets, or return that some stayed open."""
     nodes = sum(verdict.nodes for verdict in verdicts)
-    unsolved = [verdict for verdict in verdicts if verdict.offsets is None]
+    unsolved = [verdict.termination for verdict in verdicts if verdict.offsets is None]
     if unsolved:
-        return Packing(Status.UNKNOWN, unsolved[0].termination, None, None, bound, nodes=nodes, seconds=clock.seconds)
+        termination = Termination.INTERRUPTED if Termination.INTERRUPTED in unsolved else unsolved[0]
+        return Packing(Status.UNKNOWN, termination, None, None, bound, nodes=nodes, seconds=clock.seconds)
     offsets = [0] * len(buffers)
     for group, verdict in zip(groups, verdicts, strict=True):
         for index, offset in zip(group, verdict.offsets or (), strict=True):

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from cosma_sched.memory.packing_strip import Strip
 from cosma_sched.progress import Clock
 
-MAX_LEARNING_PASSES = 24
-"""Passes after the fixed orders. Beyond some twenty the exact search is the better use of time (zoo networks, random lifetimes)."""
+MAX_LEARNING_PASSES = 6
+"""Passes after the fixed orders; then the canonical search is the better use of time (zoo networks, random lifetimes)."""
 
 
 def pack_greedily(strip: Strip, clock: Clock, seed: int = 0, passes: int = MAX_LEARNING_PASSES) -> tuple[int, ...] | None:
@@ -42,6 +42,17 @@ def pack_greedily(strip: Strip, clock: Clock, seed: int = 0, passes: int = MAX_L
                 return None
         last = last or order
     return _learn(strip, last, clock, seed, passes)
+
+
+def pack_low(strip: Strip) -> tuple[int, ...] | None:
+    """Return the lowest packing that the fixed orders lead to, or None where none of them ends within the capacity."""
+    best: tuple[int, tuple[int, ...]] | None = None
+    for order in fixed_orders(strip):
+        for prefer_tight in (False, True):
+            offsets, failed = place(strip, order, prefer_tight=prefer_tight)
+            if failed is None and (best is None or strip.height(offsets) < best[0]):
+                best = (strip.height(offsets), tuple(offsets))
+    return None if best is None else best[1]
 
 
 def fixed_orders(strip: Strip) -> Iterator[list[int]]:

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 from cosma_sched.backends import SolverOptions, libraries, solve_cpsat
@@ -30,17 +32,39 @@ class IntervalOutcome:
     termination: Termination
 
 
-def pack_by_intervals(strip: Strip, clock: Clock, seed: int, workers: int) -> IntervalOutcome:
-    """Decide a strip by CP-SAT within the clock's limit."""
+def pack_by_intervals(
+    strip: Strip,
+    clock: Clock,
+    seed: int = 0,
+    *,
+    workers: int = 1,
+    deterministic_limit: float | None = None,
+    stop_event: Event | None = None,
+) -> IntervalOutcome:
+    """Decide a strip by CP-SAT.
+
+    Parameters
+    ----------
+    strip
+        The problem.
+    clock
+        Its limit ends the search.
+    seed, workers
+        Of CP-SAT.
+    deterministic_limit
+        Limit that does not depend on the machine's speed; for one worker only.
+    stop_event
+        Ends the search when another thread sets it.
+    """
     if clock.expired:
         return IntervalOutcome(None, False, Termination.TIME_LIMIT)
     model = libraries.cp_model().CpModel()
     offsets = [_offset(model, strip, index) for index in range(len(strip))]
     _no_overlap(model, strip, offsets)
     _equal_buffers_in_order(model, strip, offsets)
-    options = SolverOptions(time_limit=clock.remaining, workers=workers, seed=seed)
+    options = SolverOptions(time_limit=clock.remaining, workers=workers, seed=seed, deterministic_limit=deterministic_limit)
     hint = {variable: value for variable, value in zip(offsets, strip.hints, strict=True) if value is not None}
-    outcome = solve_cpsat(model, options=options, hint=hint)
+    outcome = solve_cpsat(model, options=options, hint=hint, stop_event=stop_event)
     if outcome.solution is not None:
         values = tuple(outcome.value(offset) for offset in offsets)
         return IntervalOutcome(values, False, Termination.PROVED)
@@ -78,5 +102,6 @@ def _no_overlap(model: cp_model.CpModel, strip: Strip, offsets: Sequence[Any]) -
 
 def _equal_buffers_in_order(model: cp_model.CpModel, strip: Strip, offsets: Sequence[Any]) -> None:
     """Order interchangeable buffers by index: any packing can be renamed so."""
-    for first, second in strip.twins:
-        model.add(offsets[first] + strip.sizes[first] <= offsets[second])
+    for equal in strip.twins:
+        for first, second in pairwise(equal):
+            model.add(offsets[first] + strip.sizes[first] <= offsets[second])

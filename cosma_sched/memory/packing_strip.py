@@ -48,6 +48,8 @@ class Strip:
         Units, rounded down: no pushed-down packing ends between two units.
     sizes, alignments, pins, hints
         By buffer, in units; an alignment that divides the unit is 1; a hint is rounded down.
+    durations
+        Time each buffer lives, not compressed; some search orders use it.
     parts
         The rectangles of each buffer; one per buffer without gaps.
     times
@@ -60,6 +62,7 @@ class Strip:
     alignments: tuple[int, ...]
     pins: tuple[int | None, ...]
     hints: tuple[int | None, ...]
+    durations: tuple[int, ...]
     parts: tuple[tuple[Part, ...], ...]
     times: tuple[int, ...]
 
@@ -81,6 +84,7 @@ class Strip:
             tuple(max(1, buffer.alignment // unit) for buffer in buffers),
             tuple(None if buffer.offset is None else buffer.offset // unit for buffer in buffers),
             tuple(None if buffer.hint is None else buffer.hint // unit for buffer in buffers),
+            tuple(sum(upper - lower for lower, upper, _, _ in own) for own in pieces),
             tuple(parts),
             tuple(times),
         )
@@ -104,6 +108,11 @@ class Strip:
         return tuple(sum(part.upper - part.lower for part in own) for own in self.parts)
 
     @cached_property
+    def sections(self) -> tuple[tuple[int, ...], ...]:
+        """The sections in which each buffer holds bytes."""
+        return tuple(tuple(section for part in own for section in range(part.lower, part.upper)) for own in self.parts)
+
+    @cached_property
     def load(self) -> tuple[int, ...]:
         """Units that are live in each section."""
         change = [0] * (self.num_sections + 1)
@@ -114,11 +123,9 @@ class Strip:
         return tuple(np.cumsum(change[:-1], dtype=object).tolist()) if self.num_sections else ()
 
     @cached_property
-    def is_plain(self) -> bool:
-        """True where every buffer is one rectangle."""
-        return all(len(own) <= 1 for own in self.parts) and all(
-            own[0].bottom == 0 and own[0].top == size for own, size in zip(self.parts, self.sizes, strict=True) if own
-        )
+    def has_windows(self) -> bool:
+        """True where some buffer holds only some of its bytes for a while."""
+        return any(part.top - part.bottom < size for own, size in zip(self.parts, self.sizes, strict=True) for part in own)
 
     @cached_property
     def conflicts(self) -> tuple[tuple[Conflict, ...], ...]:
@@ -136,17 +143,13 @@ class Strip:
         return tuple(tuple(own) for own in found)
 
     @cached_property
-    def twins(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of consecutive buffers that are interchangeable: the same plain rectangle and alignment, no pin."""
-        last: dict[object, int] = {}
-        found = []
+    def twins(self) -> tuple[tuple[int, ...], ...]:
+        """Groups of interchangeable buffers: the same full rectangles and alignment, no pin."""
+        groups: dict[object, list[int]] = {}
         for index, own in enumerate(self.parts):
-            if self.pins[index] is None and len(own) == 1 and own[0].top - own[0].bottom == self.sizes[index]:
-                key = (own[0], self.alignments[index])
-                if key in last:
-                    found.append((last[key], index))
-                last[key] = index
-        return tuple(found)
+            if self.pins[index] is None and own and all(part.top - part.bottom == self.sizes[index] for part in own):
+                groups.setdefault((own, self.alignments[index]), []).append(index)
+        return tuple(tuple(group) for group in groups.values() if len(group) > 1)
 
     def violations(self, offsets: Sequence[int]) -> Iterator[int]:
         """Yield each buffer that leaves the strip, misses its pin or alignment, or overlaps another."""

@@ -1,0 +1,161 @@
+"""The least height: a packing as low as can be found, and a bound that says how much lower any could be.
+
+Each partition is squeezed on its own: its height is asked for at the bound first, then halfway between what failed and what is held, with
+more nodes in each round. A refuted height raises the bound.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cosma_sched.graph import Buffer
+from cosma_sched.memory.packing import Packing, in_bytes, max_load, pack
+from cosma_sched.memory.packing_heuristics import pack_low
+from cosma_sched.memory.packing_intervals import pack_by_intervals
+from cosma_sched.memory.packing_search import CanonicalSearch, is_searchable
+from cosma_sched.memory.packing_strip import Strip, partitions
+from cosma_sched.progress import Clock
+from cosma_sched.result import Status, Termination
+
+NODES_PER_BUFFER, FIRST_DETERMINISTIC = 50, 0.01
+"""What one question may take in the first round: nodes of the search, and CP-SAT's deterministic seconds."""
+GROWTH = 2
+"""How many times as much in each later round."""
+
+
+def least_height(
+    buffers: Sequence[Buffer],
+    *,
+    capacity_bytes: int | None = None,
+    clock: Clock | None = None,
+    seed: int = 0,
+    workers: int = 1,
+) -> Packing:
+    """Find a packing of least height.
+
+    Parameters
+    ----------
+    buffers
+        What to pack.
+    capacity_bytes
+        A height that is not to be exceeded; None for no limit.
+    clock
+        Its limit ends the search with the lowest packing found and the bound proven; None searches to the end.
+    seed
+        Of everything random; one worker and the same seed give the same answer where no limit ends the search.
+    workers
+        Threads of the CP-SAT search.
+
+    Returns
+    -------
+    Packing
+        ``optimal`` where the height equals the bound. Where no packing within the capacity exists or was found, the answer of `pack`.
+    """
+    clock = clock or Clock()
+    capacity = capacity_bytes if capacity_bytes is not None else _ample_capacity(buffers)
+    first = pack(buffers, capacity, clock=clock, seed=seed, workers=workers)
+    if first.offsets is None or first.status is Status.OPTIMAL:
+        return first
+    groups = partitions(buffers)
+    pieces = [_Partition([buffers[i] for i in group], [first.offsets[i] for i in group], seed, workers) for group in groups]
+    termination = _squeeze(pieces, clock)
+    offsets = [0] * len(buffers)
+    for group, piece in zip(groups, pieces, strict=True):
+        for index, offset in zip(group, piece.offsets, strict=True):
+            offsets[index] = offset
+    height, bound = max(piece.height for piece in pieces), max(piece.bound for piece in pieces)
+    nodes = first.nodes + sum(piece.nodes for piece in pieces)
+    proved_by = max(pieces, key=lambda piece: piece.bound).proved_by if height == bound else ""
+    status = Status.OPTIMAL if height == bound else Status.FEASIBLE
+    answer = Packing(status, termination, tuple(offsets), height, bound)
+    return replace(answer, nodes=nodes, proved_by=proved_by, seconds=clock.seconds)
+
+
+def _ample_capacity(buffers: Sequence[Buffer]) -> int:
+    """Return a capacity at which every order ends with a packing, unless pins overlap."""
+    stacked = sum(buffer.size_bytes + buffer.alignment for buffer in buffers)
+    return stacked + max((buffer.offset + buffer.size_bytes for buffer in buffers if buffer.offset is not None), default=0)
+
+
+class _Partition:
+    """A partition with its lowest packing, its bound, and the searches that were begun, one per height asked for."""
+
+    def __init__(self, buffers: Sequence[Buffer], offsets: Sequence[int], seed: int, workers: int) -> None:
+        self.buffers, self.offsets, self._seed, self._workers = buffers, tuple(offsets), seed, workers
+        self.height = max(offset + buffer.size_bytes for offset, buffer in zip(offsets, buffers, strict=True))
+        strip = Strip.of(buffers, self.height)
+        self.unit, self.proved_by = strip.unit, "load"
+        lowest = max([max_load(buffers)[0], *(buffer.size_bytes + (buffer.offset or 0) for buffer in buffers)])
+        self.bound = -(-lowest // self.unit) * self.unit
+        self._searches: dict[int, CanonicalSearch] = {}
+        if (offsets_low := pack_low(strip)) is not None:
+            self._keep(strip, offsets_low)
+
+    @property
+    def nodes(self) -> int:
+        """Nodes of all searches."""
+        return sum(search.nodes for search in self._searches.values())
+
+    def _keep(self, strip: Strip, offsets: Sequence[int]) -> None:
+        height = strip.height(offsets) * strip.unit
+        if height < self.height or strip.capacity * strip.unit < self.height:
+            self.offsets, self.height = in_bytes(strip, offsets), height
+        self._searches = {target: search for target, search in self._searches.items() if target < self.height}
+
+    def ask(self, target: int, clock: Clock, nodes: int, deterministic: float) -> Termination:
+        """Try to pack into a height; take a packing as the lowest, a refutation as the bound."""
+        strip = Strip.of(self.buffers, target)
+        if is_searchable(strip):
+            search = self._searches.setdefault(target, CanonicalSearch(strip, self._seed))
+            outcome = search.advance(clock, nodes)
+            if outcome.termination is not Termination.EXHAUSTED:
+                return self._learn(strip, target, outcome.offsets, outcome.is_infeasible, "search", outcome.termination)
+        limit = deterministic if self._workers == 1 else None
+        within = clock if limit is not None else Clock(min(clock.remaining or 60.0, 60.0 * deterministic))
+        answer = pack_by_intervals(strip, within, self._seed, workers=self._workers, deterministic_limit=limit)
+        return self._learn(strip, target, answer.offsets, answer.is_infeasible, "cpsat", answer.termination)
+
+    def _learn(
+        self, strip: Strip, target: int, offsets: Sequence[int] | None, is_infeasible: bool, method: str, termination: Termination
+    ) -> Termination:
+        if offsets is not None:
+            self._keep(strip, offsets)
+        elif is_infeasible:
+            self.bound, self.proved_by = target + self.unit, method
+        return termination
+
+
+def _squeeze(pieces: Sequence[_Partition], clock: Clock) -> Termination:
+    """Lower the highest partition until it meets the highest bound; return what stopped it."""
+    rounds = dict.fromkeys(range(len(pieces)), 0)
+    try:
+        while True:
+            number = max(range(len(pieces)), key=lambda i: pieces[i].height)
+            piece, bound = pieces[number], max(piece.bound for piece in pieces)
+            if piece.height <= bound:
+                return Termination.PROVED
+            if clock.expired:
+                return Termination.TIME_LIMIT
+            if _one_round(piece, bound, rounds[number], clock) is Termination.INTERRUPTED:
+                return Termination.INTERRUPTED
+            rounds[number] += 1
+    except KeyboardInterrupt:
+        return Termination.INTERRUPTED
+
+
+def _one_round(piece: _Partition, bound: int, number: int, clock: Clock) -> Termination:
+    """Ask for heights from the bound upwards, each halfway between the last that failed and the one held."""
+    nodes = NODES_PER_BUFFER * len(piece.buffers) * GROWTH**number
+    deterministic = FIRST_DETERMINISTIC * GROWTH**number
+    target = bound // piece.unit * piece.unit
+    termination = Termination.PROVED
+    while target < piece.height and not clock.expired:
+        termination = piece.ask(target, clock, nodes, deterministic)
+        if termination is Termination.INTERRUPTED or piece.height <= target:
+            break
+        half = (piece.height - target) // 2 // piece.unit * piece.unit
+        target = max(target + max(half, piece.unit), piece.bound)
+        if target >= piece.height:
+            break
+    return termination
