@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -137,6 +138,13 @@ def test_an_error_of_an_observer_ends_the_search_and_comes_through() -> None:
     model, _ = knapsack(14)
     with pytest.raises(ZeroDivisionError):
         solve_cpsat(model, options=SolverOptions(), on_solution=observer)
+
+
+def test_another_thread_may_end_the_search() -> None:
+    stop_event = Event()
+    stop_event.set()
+    outcome = solve_cpsat(hard(), options=SolverOptions(), stop_event=stop_event)  # without the event it would not end
+    assert (outcome.status, outcome.termination) == (Status.UNKNOWN, Termination.TIME_LIMIT)
 
 
 def test_the_model_is_written_as_text(tmp_path: Path) -> None:
