@@ -9,7 +9,7 @@ from typing import Any
 
 from cosma_sched.files import encode_json, write_whole
 from cosma_sched.memory.ordering import min_peak_order
-from cosma_sched.memory.problem import Network, Order, bits, largest_operator
+from cosma_sched.memory.problem import Network, Order, largest_operator
 from cosma_sched.progress import Clock
 from cosma_sched.result import Provenance, Status, Termination
 
@@ -126,15 +126,7 @@ def forced_live_bytes(network: Network, v: int) -> int:
 
 def forced_live(network: Network, v: int) -> int:
     """Return the set of tensors of `forced_live_bytes`."""
-    before, after = network.ancestors[v], network.descendants[v]
-    live = network.operands(v)
-    crossing = 0
-    for u in bits(before):
-        crossing |= network.writes[u] | (network.reads[u] & network.inputs)
-    for a in bits(crossing):
-        if network.consumers[a] & after:
-            live |= 1 << a
-    return live
+    return network.operands(v) | (network.created_before[v] & network.read_after[v])
 
 
 def peak_bounds(network: Network, *, reserve_bytes: int = 0, clock: Clock | None = None) -> PeakBounds:

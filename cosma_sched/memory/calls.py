@@ -16,7 +16,7 @@ from cosma_sched.graph import Graph, Origin
 from cosma_sched.memory.bounds import MemoryBounds, PeakBounds, peak_bounds
 from cosma_sched.memory.curve_answer import MemoryCurve
 from cosma_sched.memory.plan import Budgets, MemoryPlan, totals
-from cosma_sched.memory.problem import Network, OrderChoice, Problem, Scratchpad
+from cosma_sched.memory.problem import Network, OrderChoice, Problem, Scratchpad, largest_operator
 from cosma_sched.memory.verify import verify, verify_bounds, verify_curve
 from cosma_sched.progress import Clock, Observer, Progress
 from cosma_sched.result import Provenance, Reason, Status, Termination, relative_gap
@@ -303,8 +303,10 @@ def _rules(tensors: str, scratchpad: Scratchpad, *, of_plan: bool) -> dict[str, 
 def _scratchpad_bytes(network: Network, scratchpad: int | str, bottom_bytes: int, clock: Clock) -> int:
     if scratchpad not in BUDGET_NAMES:
         return parse_size(scratchpad)
+    if scratchpad == "M_R":
+        return network.operand_bytes(largest_operator(network)) + bottom_bytes
     peaks = peak_bounds(network, reserve_bytes=bottom_bytes, clock=clock.within(0.25))
-    return {"M_R": peaks.m_r_bytes, "M_H": peaks.m_h_bytes, "M_P": peaks.m_p_bytes}[str(scratchpad)]
+    return peaks.m_h_bytes if scratchpad == "M_H" else peaks.m_p_bytes
 
 
 def _budgets(peaks: PeakBounds) -> Budgets:

@@ -147,9 +147,9 @@ def beam(network: Network, capacity_bytes: int, width: int, *, clock: Clock, flo
             if len(kept) == width:
                 break
         for label in kept.values():
-            if clock.expired:
-                return None
             for child in expansion.children(label):
+                if clock.expired:
+                    return None
                 layers.setdefault(child.done.bit_count(), []).append(child)
     goals = layers.get(network.num_operators, [])
     return min(goals, key=lambda label: label.cost).order() if goals else None
@@ -320,6 +320,7 @@ class _Search:
         self.random = random.Random(seed) if seed else None
         self.bound = 0
         self.labels = 0
+        self._children = 0
         self._pressure = Pressure(self.network, expansion.capacity)
         self._heap: list[tuple[int, int, float, int, _Label]] = []
         self._known: dict[int, list[_Label]] = {}
@@ -343,14 +344,19 @@ class _Search:
             self.labels += 1
             if self.labels % _CLOCK_INTERVAL == 0:
                 self.progress.report("search", bound=self.bound, note=f"{self.labels} labels")
-                if self.progress.clock.expired:
-                    return self._stopped(Termination.TIME_LIMIT)
-                if self._pushed >= self.most_labels:
-                    return self._stopped(Termination.MEMORY_LIMIT)
             for child in self.expansion.children(label):
                 self._push(child)
+                self._children += 1
+                if self._children % _CLOCK_INTERVAL == 0 and (limit := self._limit()):
+                    return self._stopped(limit)
         bound = self.bound if self.cutoff is None else self.cutoff
         return Found(None, None, bound, self.labels, Termination.PROVED)
+
+    def _limit(self) -> Termination | None:
+        """Return the limit that has been reached; asked between children, of which one label of a wide network has very many."""
+        if self.progress.clock.expired:
+            return Termination.TIME_LIMIT
+        return Termination.MEMORY_LIMIT if self._pushed >= self.most_labels else None
 
     def _stopped(self, why: Termination) -> Found:
         return Found(None, None, self.bound, self.labels, why)

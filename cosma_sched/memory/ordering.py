@@ -13,7 +13,7 @@ from cosma_sched.memory.problem import Network, Order, bits
 from cosma_sched.progress import Clock
 
 STATE_LIMIT = 3_000_000
-_CLOCK_INTERVAL = 256
+_CLOCK_INTERVAL = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +128,7 @@ class _PeakSearch:
         self.network = network
         self.bound = floor_bytes
         self.states = 0
+        self._tried = 0
         self._closed: set[int] = set()
         self._reached: dict[int, int] = {}
         self._heap: list[tuple[int, int, int, int, _State]] = []
@@ -146,9 +147,12 @@ class _PeakSearch:
                 continue
             self._closed.add(state.done)
             self.states += 1
-            if self.states >= STATE_LIMIT or (self.states % _CLOCK_INTERVAL == 0 and clock.expired):
+            if self.states >= STATE_LIMIT:
                 return None
             for v in bits(state.ready):
+                self._tried += 1
+                if self._tried % _CLOCK_INTERVAL == 0 and clock.expired:
+                    return None  # between two successors: a state of a wide network has hundreds
                 after = self._run(state, v)
                 if self._reached.get(after.done, after.peak + 1) > after.peak:  # else the same set was reached as well before
                     self._reached[after.done] = after.peak
@@ -164,9 +168,10 @@ class _PeakSearch:
         network = self.network
         done = state.done | 1 << v
         during = state.live | network.operands(v)
-        peak = max(state.peak, network.space_of(during))
+        during_bytes = state.live_bytes + network.space_of(during & ~state.live)
         live = live_after(network, done, during, v)
-        return _State(done, ready_after(network, done, state.ready, v), live, network.space_of(live), peak, state, (v,))
+        live_bytes = during_bytes - network.space_of(during & ~live)
+        return _State(done, ready_after(network, done, state.ready, v), live, live_bytes, max(state.peak, during_bytes), state, (v,))
 
     def _eager(self, state: _State) -> _State:
         """Run every operator that costs nothing to run now; the steps become part of the state's own path."""
@@ -182,7 +187,7 @@ class _PeakSearch:
                 if during > threshold:
                     continue
                 after = live_after(network, done | 1 << v, live | arriving, v)
-                after_bytes = network.space_of(after)
+                after_bytes = during - network.space_of((live | arriving) & ~after)  # of few tensors, where the sum over all is long
                 if after_bytes <= live_bytes:
                     done |= 1 << v
                     ready = ready_after(network, done, ready, v)

@@ -279,6 +279,8 @@ class _Planner:
     def _other_orders(self) -> None:
         """Look for any order whose stays can be placed; nothing better is known for networks with many orders."""
         for seed in range(1, SEEDS_FOR_ADDRESSES):
+            if self.clock.expired:
+                break
             order = joint.search(self.network, self.capacity, cutoff_bytes=None, progress=Progress(self.clock.within(0.2)), seed=seed).order
             if order is not None:
                 self._quick(order)

@@ -107,14 +107,8 @@ def _fractional(items: list[tuple[int, int]], excess: int) -> int:
 def _operators_ahead(network: Network, capacity_bytes: int) -> list[_Ahead]:
     found = []
     for v in range(network.num_operators):
-        created = network.writes[v]
-        for u in bits(network.ancestors[v]):
-            created |= network.writes[u] | (network.reads[u] & network.inputs)
-        after = network.descendants[v] | 1 << v
-        read_later = 0
-        for a, consumers in enumerate(network.consumers):
-            if consumers & after:
-                read_later |= 1 << a
+        created = network.writes[v] | network.created_before[v]
+        read_later = network.reads[v] | network.read_after[v]
         operands = network.operands(v)
         usable = capacity_bytes - network.fixed[v]
         if network.space_of((created & read_later) | operands) + network.fixed[v] > _SHARE_OF_CAPACITY * capacity_bytes:

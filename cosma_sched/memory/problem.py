@@ -165,6 +165,24 @@ class Network:
             masks[v] = mask
         return tuple(masks)
 
+    @cached_property
+    def created_before(self) -> tuple[int, ...]:
+        """Tensors that in every order are there before each operator runs: what its ancestors write, and the inputs they read."""
+        masks = [0] * self.num_operators
+        for v in sorted(range(self.num_operators), key=lambda v: self.ancestors[v].bit_count()):
+            for u in bits(self.predecessors[v]):
+                masks[v] |= masks[u] | self.writes[u] | (self.reads[u] & self.inputs)
+        return tuple(masks)
+
+    @cached_property
+    def read_after(self) -> tuple[int, ...]:
+        """Tensors that in every order are read after each operator has run."""
+        masks = [0] * self.num_operators
+        for v in sorted(range(self.num_operators), key=lambda v: self.descendants[v].bit_count()):
+            for w in bits(self.successors[v]):
+                masks[v] |= masks[w] | self.reads[w]
+        return tuple(masks)
+
     def bytes_of(self, tensors: int) -> int:
         """Return the bytes of a set of tensors; remembered, because searches ask for the same sets again and again."""
         return _remembered_sum(self._bytes, self.size, tensors)
@@ -241,7 +259,16 @@ class Network:
     def _without_precedence(self) -> Network:
         """Return a copy that has forgotten everything derived from which operator comes before which."""
         copied = copy.copy(self)
-        for name in ("predecessors", "successors", "operand_pairs", "successor_pairs", "ancestors", "descendants"):
+        for name in (
+            "predecessors",
+            "successors",
+            "operand_pairs",
+            "successor_pairs",
+            "ancestors",
+            "descendants",
+            "created_before",
+            "read_after",
+        ):
             copied.__dict__.pop(name, None)
         return copied
 
