@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from types import TracebackType
@@ -59,10 +60,14 @@ def describe(error: CosmaError) -> str:
 
 
 def complain(text: str) -> None:
-    """Write lines to standard error, if there is one."""
-    if sys.stderr is not None:
+    """Write lines to standard error, if there is one; that nobody reads it (``2>&1 | head -1``) does not change the exit code."""
+    if sys.stderr is None:
+        return
+    try:
         sys.stderr.write(text + "\n")
         sys.stderr.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # else the interpreter fails when it flushes at exit
 
 
 def usage_line(error: Any) -> str:

@@ -156,6 +156,7 @@ def plan_memory(  # noqa: PLR0913 - the options of the command, by name
         If the plan does not pass the checker: a bug.
     """
     from cosma_sched.backends import SolverOptions
+    from cosma_sched.backends.profiles import load_profile
     from cosma_sched.memory import methods
     from cosma_sched.memory.planner import PlannerOptions
 
@@ -167,6 +168,7 @@ def plan_memory(  # noqa: PLR0913 - the options of the command, by name
     workers = _workers(solver, workers)
     model_file = write_model if method == methods.PAPER else None
     settings = SolverOptions(solver=solver, profile=profile, workers=workers, seed=seed, write_model=model_file)
+    load_profile(solver, profile)  # a name that does not exist is said at once, also where no program has to be solved
     clock = Clock(time_limit)
     place = _scratchpad(1, align, reserve, pins, allow_relocation)
     network = _network(graph, tensors, place)
@@ -230,11 +232,15 @@ def memory_curve(  # noqa: PLR0913 - the options of the command, by name
         If an option value is unknown, or `known` is of another network or order.
     """
     from cosma_sched.backends import SolverOptions
+    from cosma_sched.backends.profiles import load_profile
     from cosma_sched.memory.curve import trace
 
     order = _one_of("order", order, ("free", "given"))
     if known is not None and (known.provenance.sha256, known.order) != (graph.sha256, order):
         raise UsageError("the curve to go on from is of another network or order")
+    threads = _workers(solver, workers)
+    options = SolverOptions(solver=solver, profile=profile, workers=threads, seed=seed)
+    load_profile(solver, profile)
     clock = Clock(time_limit)
     network = Network(graph)
     peaks = peak_bounds(network, clock=clock.within(0.25))
@@ -242,7 +248,6 @@ def memory_curve(  # noqa: PLR0913 - the options of the command, by name
     top = max(network.live_bytes(peak_order))
     low = max(peaks.m_r_bytes, peaks.m_r_bytes if smallest is None else parse_size(smallest))
     high = top if largest is None else min(top, parse_size(largest))
-    threads = _workers(solver, workers)
     points, termination = trace(
         network,
         OrderChoice(order),
@@ -250,7 +255,7 @@ def memory_curve(  # noqa: PLR0913 - the options of the command, by name
         low_bytes=min(low, high),
         high_bytes=high,
         known=() if known is None else known.points,
-        options=SolverOptions(solver=solver, profile=profile, workers=threads, seed=seed),
+        options=options,
         progress=Progress(clock, tuple(observers)),
     )
     complete = termination == Termination.PROVED and all(point.status == Status.OPTIMAL for point in points)

@@ -66,6 +66,7 @@ def test_usage_mistakes_end_with_2_and_one_line(run: Run, arguments: str, messag
         ("verify gone.json", "gone.json: no such file"),
         (f"verify {PINCH}", "pinch.json: schema: must be one of cosma-sched/plan/1"),
         (f"solve {PINCH} --scratchpad 12 --profile fats", "fats: no such profile of cpsat; known names are default"),
+        (f"solve {PINCH} --scratchpad 1KiB --profile fats", "fats: no such profile of cpsat; known names are default"),
         (f"solve {PINCH} --scratchpad 12 -o examples", "examples: cannot be written: is a directory"),
     ],
 )

@@ -41,6 +41,15 @@ def test_a_reader_that_goes_away_is_no_error(arguments: list[str]) -> None:
         assert child.wait(timeout=60) == 0
 
 
+def test_the_exit_code_survives_a_reader_of_both_streams_that_goes_away(examples: Path) -> None:
+    """As ``2>&1 | head -1`` does."""
+    command = [*COMMAND, "solve", str(examples / "crossroads.json"), "--scratchpad", "1"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child:
+        assert child.stdout is not None
+        child.stdout.close()
+        assert child.wait(timeout=60) == 3
+
+
 def test_a_full_disk_behind_standard_output_is_said(examples: Path) -> None:
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
