@@ -155,7 +155,7 @@ class _Planner:
             self._improve(order, self.clock.within(0.1))
         few = self.network.count_orders(ORDERS_TO_ENUMERATE) < ORDERS_TO_ENUMERATE
         self._search()
-        if few:
+        if few and not self.clock.expired:
             self._enumerate()
         if not self.layout:
             self._other_orders()
@@ -202,6 +202,8 @@ class _Planner:
             self._stop(Termination.INTERRUPTED)
         floors = tuple(division.floors())
         for sequence in division.sequences():
+            if self.clock.expired:
+                break
             network = self.network.chained(sequence)
             found = self._search_in(network, 0, floors, LABELS_WITH_A_PART_FIXED, self.clock.within(0.1))
             if found.termination == Termination.INTERRUPTED:

@@ -236,13 +236,13 @@ class Network:
         for before, after in pairwise(sequence):
             predecessors[after] |= 1 << before
             successors[before] |= 1 << after
-        order: list[int] = []
-        done, ready = 0, mask_of([v for v in range(self.num_operators) if not predecessors[v]])
-        while ready:
-            for v in bits(ready):
-                order.append(v)
-                done |= 1 << v
-            ready = mask_of([v for v in bits(self.everything & ~done) if not predecessors[v] & ~done])
+        missing = [mask.bit_count() for mask in predecessors]
+        order = [v for v in range(self.num_operators) if not missing[v]]
+        for v in order:  # grows as it is read
+            for w in bits(successors[v]):
+                missing[w] -= 1
+                if not missing[w]:
+                    order.append(w)
         ancestors, descendants = [0] * self.num_operators, [0] * self.num_operators
         for v in order:
             ancestors[v] = predecessors[v]
