@@ -7,7 +7,7 @@ to it, and always expands the state with the least peak: the first time all oper
 from __future__ import annotations
 
 import heapq
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cosma_sched.memory.problem import Network, Order, bits
 from cosma_sched.progress import Clock
@@ -99,19 +99,45 @@ def min_peak_order(network: Network, floor_bytes: int, *, clock: Clock | None = 
     """
     clock = clock or Clock()
     given = network.given_order
-    fallback = PeakOrder(given, max(network.live_bytes(given)), floor_bytes, 0)
-    if fallback.peak_bytes <= floor_bytes:
-        return fallback
+    held = PeakOrder(given, max(network.live_bytes(given)), floor_bytes, 0)
+    if held.peak_bytes <= floor_bytes:
+        return held
     search = _PeakSearch(network, floor_bytes)
     try:
         goal = search.run(clock)
+        if goal is None:
+            held = _better(network, held, greedy_order(network))
     except KeyboardInterrupt:
-        return PeakOrder(given, fallback.peak_bytes, search.bound, search.states, interrupted=True)
+        return replace(held, bound_bytes=search.bound, states=search.states, interrupted=True)
     if goal is None:
-        return PeakOrder(given, fallback.peak_bytes, search.bound, search.states)
+        return replace(held, bound_bytes=min(search.bound, held.peak_bytes), states=search.states)
     order = _path(goal)
     peak = max(network.live_bytes(order))
     return PeakOrder(order, peak, peak, search.states)
+
+
+def greedy_order(network: Network) -> Order:
+    """Return an order that always runs the ready operator after which the fewest bytes are live, the first of several.
+
+    Cost O(n r) for n operators of which r are ready at a time. No guarantee; it follows a branch to its end where that frees bytes.
+    """
+    done, ready, live, order = 0, network.ready(0), 0, []
+    while ready:
+
+        def bytes_after(v: int, done: int = done, live: int = live) -> int:
+            return network.space_of(live_after(network, done | 1 << v, live | network.operands(v), v)) - network.space_of(live)
+
+        v = min(bits(ready), key=bytes_after)
+        done |= 1 << v
+        live = live_after(network, done, live | network.operands(v), v)
+        ready = ready_after(network, done, ready, v)
+        order.append(v)
+    return tuple(order)
+
+
+def _better(network: Network, held: PeakOrder, order: Order) -> PeakOrder:
+    peak = max(network.live_bytes(order))
+    return replace(held, order=order, peak_bytes=peak) if peak < held.peak_bytes else held
 
 
 def _path(state: _State) -> Order:

@@ -9,6 +9,7 @@ from cosma_sched.backends import SolverOptions
 from cosma_sched.graph import Graph, Operator, Tensor
 from cosma_sched.memory.bounds import forced_live_bytes, peak_bounds
 from cosma_sched.memory.covering import covering_bound
+from cosma_sched.memory.ordering import greedy_order
 from cosma_sched.memory.problem import Network
 from cosma_sched.progress import Clock
 from tests.conftest import read_toy
@@ -80,6 +81,20 @@ def test_bounds_are_saved_and_loaded_whole(small: Graph, tmp_path) -> None:
     loaded = cs.load_result(tmp_path / "bounds.json")
     assert loaded.to_json() == bounds.to_json()
     assert cs.verify(small, loaded) == []
+
+
+def test_branches_are_followed_where_the_search_for_the_peak_has_no_time() -> None:
+    """Thirty branches that shrink: the given order opens all of them first, which needs thirty times the bytes."""
+    branches = range(30)
+    tensors = [Tensor("x", 1, "input"), *(Tensor(f"wide{i}", 100) for i in branches), *(Tensor(f"narrow{i}", 1) for i in branches)]
+    operators = [Operator(f"open{i}", "Conv", ("x",), (f"wide{i}",)) for i in branches]
+    operators += [Operator(f"close{i}", "Conv", (f"wide{i}",), (f"narrow{i}",)) for i in branches]
+    operators.append(Operator("join", "Concat", tuple(f"narrow{i}" for i in branches), ("y",)))
+    network = Network(Graph([*tensors, Tensor("y", 1, "output")], operators))
+    order = greedy_order(network)
+    assert sorted(order) == list(range(len(operators)))
+    assert max(network.live_bytes(order)) < 160
+    assert max(network.live_bytes(network.given_order)) > 3000
 
 
 def test_an_expired_clock_leaves_a_peak_and_a_bound_that_hold() -> None:
