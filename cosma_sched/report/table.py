@@ -83,7 +83,8 @@ def _plan_facts(plan: MemoryPlan) -> Iterator[tuple[str, str]]:
         yield "height", f"{format_bytes(plan.height_bytes or 0)}, end of the highest address"
     if plan.budgets is not None:
         yield "budgets", f"M_R {plan.budgets.m_r_bytes:,}  M_H {plan.budgets.m_h_bytes:,}  M_P {plan.budgets.m_p_bytes:,}"
-    yield "verified", "yes" if plan.verified else "no"
+    if plan.status != Status.UNKNOWN:
+        yield "verified", "yes" if plan.verified else "no"
     yield "seconds", f"{plan.seconds:.2f}"
 
 
