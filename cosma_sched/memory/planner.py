@@ -22,7 +22,8 @@ from cosma_sched.result import Bound, Status, Termination, relative_gap
 ORDERS_TO_ENUMERATE = 500
 BEAM_WIDTH = 20
 SECONDS_FOR_LEAST_CAPACITY = 5.0
-LABELS_BEFORE_DIVIDING = 20_000
+SECONDS_FOR_A_QUICK_PLAN = 1.5
+LABELS_BEFORE_DIVIDING = 100_000
 LABELS_WITH_A_PART_FIXED = 50_000
 SEEDS_FOR_ADDRESSES = 8
 NETWORK_SIZE_FOR_INTERVALS = 400
@@ -140,7 +141,9 @@ class _Planner:
         self.termination = answer.termination
 
     def _quick(self, order: Order) -> None:
-        layout = quick_layout(self.network, order, self.scratchpad, clock=self.clock.within(0.03), seed=self.options.solver.seed)
+        share = self.clock.within(0.03)
+        clock = Clock(SECONDS_FOR_A_QUICK_PLAN if share.limit is None else min(SECONDS_FOR_A_QUICK_PLAN, share.limit))
+        layout = quick_layout(self.network, order, self.scratchpad, clock=clock, seed=self.options.solver.seed)
         if layout is not None:
             self._take_layout(layout, layout.traffic_bytes(self.network))
 
@@ -181,7 +184,7 @@ class _Planner:
         A short search settles most networks. For the others a beam gives a good plan, and the parts of the network guide a long search.
         """
         if not self.options.divide:
-            found = self._search_once(0, (), most_labels=LABELS_BEFORE_DIVIDING)
+            found = self._search_once(0, (), most_labels=LABELS_BEFORE_DIVIDING, share=0.3)
             if found.termination == Termination.PROVED:
                 return self._place_optimum(found, ())
         order = joint.beam(self.network, self.capacity, BEAM_WIDTH, clock=self.clock.within(0.3))
@@ -224,8 +227,10 @@ class _Planner:
             self._improve(found.order, self.clock.within(0.5))
             found = self._search_once(seed, floors)
 
-    def _search_once(self, seed: int, floors: tuple[joint.Floor, ...], most_labels: int = joint.LABEL_LIMIT) -> joint.Found:
-        found = self._search_in(self.network, seed, floors, most_labels, self.clock.within(0.8))
+    def _search_once(
+        self, seed: int, floors: tuple[joint.Floor, ...], most_labels: int = joint.LABEL_LIMIT, share: float = 0.8
+    ) -> joint.Found:
+        found = self._search_in(self.network, seed, floors, most_labels, self.clock.within(share))
         self._take_bound(found.bound_bytes, BY_SEARCH)
         if found.termination == Termination.INTERRUPTED:
             self._stop(Termination.INTERRUPTED)
