@@ -22,6 +22,8 @@ Cut = tuple[tuple[Gap, ...], tuple[Move, ...]]
 """At least one of these gaps is dropped or one of these moves made."""
 
 SHARE_OF_TIME_TO_PACK = 0.5
+SHARE_OF_TIME_TO_PLACE_LOOSELY = 0.2
+SHARES_TO_LEAVE_FREE = (0.02, 0.05, 0.1, 0.2, 0.4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,8 @@ class GapModel:
     network: Network
     order: Order
     scratchpad: Scratchpad
+    slack_bytes: int = 0
+    """Bytes to leave free at steps whose own operands allow it: no longer exact, but the stays are easier to place."""
     uses: list[list[int]] = field(init=False)
     demand: list[tuple[tuple[Gap, ...], int]] = field(init=False)
     """Rows of the family capacity: gaps that cross a hot step, bytes that have to go."""
@@ -93,8 +97,10 @@ class GapModel:
         return [(tensor, p, q) for p, q in pairwise(steps) if q - p >= 2]
 
     def _demand(self) -> list[tuple[tuple[Gap, ...], int]]:
-        live, capacity = self.network.live_bytes(self.order), self.scratchpad.usable_bytes
-        crossing: dict[int, list[Gap]] = {t: [] for t, total in enumerate(live) if total > capacity}
+        network, usable = self.network, self.scratchpad.usable_bytes
+        live = network.live_bytes(self.order)
+        capacity = [max(usable - self.slack_bytes, network.operand_bytes(v)) for v in self.order]
+        crossing: dict[int, list[Gap]] = {t: [] for t, total in enumerate(live) if total > capacity[t]}
         for a in range(len(self.network.tensors)):
             for gap in self.gaps(a):
                 for t in range(gap[1] + 1, gap[2]):
@@ -103,7 +109,7 @@ class GapModel:
         rows: dict[tuple[Gap, ...], int] = {}
         for t, gaps in crossing.items():
             key = tuple(gaps)
-            rows[key] = max(rows.get(key, 0), live[t] - capacity)
+            rows[key] = max(rows.get(key, 0), live[t] - capacity[t])
         return list(rows.items())
 
     @property
@@ -274,12 +280,25 @@ class _Cutting:
         return self._fallback(outcome.termination)
 
     def _fallback(self, termination: Termination) -> OrderAnswer:
-        """Answer with every gap spent in DRAM: much traffic, but the easiest stays to place."""
+        """Answer with more traffic but stays that are easier to place: leave ever more bytes free, at last drop every gap."""
         model = self.model
+        usable = model.scratchpad.usable_bytes
+        for share in SHARES_TO_LEAVE_FREE:
+            if self.clock.expired or termination == Termination.INTERRUPTED:
+                break
+            roomy = replace(model, slack_bytes=int(usable * share))
+            decision = _decide(roomy, (), self.options, self.clock.within(SHARE_OF_TIME_TO_PACK))
+            if isinstance(decision, Decision) and (answer := self._loosely(roomy.stays(decision.dropped, decision.moved), termination)):
+                return answer
         every_gap = frozenset(gap for a in range(len(model.network.tensors)) for gap in model.gaps(a))
-        stays = model.stays(every_gap, frozenset())
-        packing = self._pack(stays)
+        answer = self._loosely(model.stays(every_gap, frozenset()), termination)
+        return answer or OrderAnswer(Status.UNKNOWN, termination, self.bound)
+
+    def _loosely(self, stays: tuple[Stay, ...], termination: Termination) -> OrderAnswer | None:
+        """Return the stays as a plan that is not claimed to be the best, if they can be placed in a short time."""
+        clock = self.clock.within(SHARE_OF_TIME_TO_PLACE_LOOSELY)
+        packing = place(self.model.network, stays, self.model.scratchpad, clock=clock, seed=self.options.seed, explain=False)
         if packing.offsets is None:
-            return OrderAnswer(Status.UNKNOWN, termination, self.bound)
-        layout = Layout(model.order, stays, packing.offsets)
-        return OrderAnswer(Status.FEASIBLE, termination, self.bound, layout, layout.traffic_bytes(model.network))
+            return None
+        layout = Layout(self.model.order, stays, packing.offsets)
+        return OrderAnswer(Status.FEASIBLE, termination, self.bound, layout, layout.traffic_bytes(self.model.network))
