@@ -7,7 +7,8 @@ import time
 from typing import Any
 
 from registry import CASES, HARD_CASES
-from runner import Row, arguments, measure, table, write_json
+from runner import Row, arguments, table, write_json
+from store import Store, digest_of_sources, measured
 
 FREE = ("densenet121", "transformer", "amoebanet_d")
 LIMIT = {"given": 60.0, "free": 300.0}
@@ -31,7 +32,10 @@ def trace(case: str, order: str, time_limit: float) -> Row:
 
 def main() -> int:
     """Run the benchmark."""
-    options = arguments(__doc__ or "").parse_args()
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--store", metavar="FILE", help="keep finished rows in this file and go on from it")
+    options = parser.parse_args()
+    store = Store(options.store, digest_of_sources("memory", "frontends"))
     names = [case.name for case in CASES if "human" in case.tags] + [case.name for case in HARD_CASES]
     jobs = [(name, "given") for name in names] + [(name, "free") for name in FREE]
     if options.smoke:
@@ -39,7 +43,9 @@ def main() -> int:
     rows: list[Row] = []
     for name, order in jobs:
         if options.cases in {"*", name}:
-            rows.append({"case": name, "order": order, **measure("memory_curve", "trace", case=name, order=order, time_limit=LIMIT[order])})
+            rows.append(
+                {"case": name, "order": order, **measured(store, "memory_curve", "trace", case=name, order=order, time_limit=LIMIT[order])}
+            )
     good = [row for row in rows if "error" not in row]
     print(table(("network", "order", "break points", "placed", "status", "ended", "seconds", "MiB"), [_line(row) for row in good]))
     write_json(options.json, "memory_curve", rows, {"curves": len(rows), "complete": sum(row["status"] == "optimal" for row in good)})

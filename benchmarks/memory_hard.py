@@ -11,7 +11,8 @@ import time
 from typing import Any
 
 from registry import HARD_CASES, HardCase
-from runner import Row, arguments, measure, table, write_json
+from runner import Row, arguments, table, write_json
+from store import Store, digest_of_sources, measured
 
 LIMITS = {"darts": 20, "amoebanet_d": 20, "nasnet_a": 300, "pnasnet5": 600}
 
@@ -66,7 +67,9 @@ def main() -> int:
     """Run the benchmark."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--budgets", default="M_R,M_H,M_P", help="budgets, separated by commas")
+    parser.add_argument("--store", metavar="FILE", help="keep finished rows in this file and go on from it")
     options = parser.parse_args()
+    store = Store(options.store, digest_of_sources("memory", "frontends"))
     budgets = ("M_R",) if options.smoke else tuple(options.budgets.split(","))
     names = {"darts", "amoebanet_d"} if options.smoke else set(LIMITS)
     rows: list[Row] = []
@@ -75,7 +78,7 @@ def main() -> int:
         if case.name not in names or not case.matches(options.cases):
             continue
         for budget in budgets:
-            row = measure("memory_hard", "solve", case=case.name, budget=budget, time_limit=float(LIMITS[case.name]))
+            row = measured(store, "memory_hard", "solve", case=case.name, budget=budget, time_limit=float(LIMITS[case.name]))
             rows.append(
                 {"case": case.name, "budget": budget, "known_bound": case.known[budget][0], "known_plan": case.known[budget][1], **row}
             )

@@ -6,8 +6,9 @@ import hashlib
 import json
 import os
 from pathlib import Path
+from typing import Any
 
-from runner import Row
+from runner import Row, measure
 
 SOURCES = Path(__file__).resolve().parent.parent / "cosma_sched"
 
@@ -52,6 +53,16 @@ class Store:
     def _is_cut_off(self) -> bool:
         content = Path(str(self.path)).read_bytes()
         return bool(content) and not content.endswith(b"\n")
+
+
+def measured(store: Store, module: str, function: str, **arguments: Any) -> Row:
+    """Return a row from the store, or measure it in a process of its own and keep it."""
+    key = json.dumps([module, function, arguments], sort_keys=True)
+    row = store.get(key)
+    if row is None:
+        row = measure(module, function, **arguments)
+        store.put(key, row)
+    return row
 
 
 def digest_of_sources(*folders: str) -> str:
