@@ -72,6 +72,8 @@ class Log:
     """What printing may have cut off."""
     nodes: int | None = None
     unknown_option: str | None = None
+    complete: bool = False
+    """CBC's last line was read; a log that was cut off is no answer."""
     incumbent: float | None = None
     """The best value printed while searching."""
     bound: float | None = None
@@ -93,6 +95,8 @@ class Log:
             self._figure(match[1], match[2])
         elif match := _UNKNOWN_OPTION.match(line):
             self.unknown_option = self.unknown_option or match[1]
+        elif line.startswith("Total time ("):
+            self.complete = True
         self.infeasible |= _INFEASIBLE.match(line) is not None
         return False
 
@@ -219,6 +223,8 @@ def _answer(task: LinearTask, folder: Path, order: Sequence[int], log: Log, endi
 def _stop(log: Log, ending: child.Ending) -> Stop:
     if log.result is None or ending.returncode != 0:
         raise BackendError("cbc", f"ended with code {ending.returncode} and {log.result or 'no result'}", ending.log_tail)
+    if not log.complete:
+        raise BackendError("cbc", f"ended with the result {log.result}, but its log breaks off", ending.log_tail)
     for words, stop in CBC_STOPS.items():
         if log.result.startswith(words):
             return stop

@@ -91,18 +91,24 @@ def tie(process: subprocess.Popen[bytes], child_end: int | None) -> None:
 def read_lines(descriptor: int) -> Iterator[str]:
     """Yield the lines that arrive on a pipe or pseudo-terminal until its other end is closed."""
     rest = b""
-    while True:
-        try:
-            block = os.read(descriptor, 2**16)
-        except OSError:  # how a pseudo-terminal says that its other end is closed
-            block = b""
-        if not block:
-            break
+    while block := _read(descriptor) or _read(descriptor):
         *complete, rest = (rest + block).split(b"\n")
         for line in complete:
             yield line.decode("utf-8", "replace").rstrip("\r")
     if rest:
         yield rest.decode("utf-8", "replace").rstrip("\r")
+
+
+def _read(descriptor: int) -> bytes:
+    """Read what is there; nothing at the end.
+
+    A pseudo-terminal says by an error that its other end is closed. Linux looks for input first and for that mark second: what a child
+    writes between the two looks is still there when it reports the error, so that only a second error is the end.
+    """
+    try:
+        return os.read(descriptor, 2**16)
+    except OSError:
+        return b""
 
 
 def attend(process: subprocess.Popen[bytes], lines: Iterator[str], *, limits: Limits, on_line: Callable[[str], None]) -> Ending:

@@ -117,6 +117,25 @@ def test_lines_and_the_return_code_are_passed_on() -> None:
     assert ending.log_tail == "one\ntwo\nthree"
 
 
+def test_an_error_before_the_last_lines_of_a_pseudo_terminal_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Linux may report that the other end is closed just before it hands out what came last."""
+    answers: list[bytes | OSError] = [
+        b"Welcome\r\n",
+        OSError(5, "closed"),
+        b"Result - Optimal\r\nTotal",
+        OSError(5, "closed"),
+        OSError(5, "closed"),
+    ]
+
+    def read(descriptor: int, size: int) -> bytes:
+        if isinstance(answer := answers.pop(0), OSError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr("cosma_sched.backends.child.os.read", read)
+    assert list(child.read_lines(0)) == ["Welcome", "Result - Optimal", "Total"]
+
+
 def test_a_child_that_overruns_is_asked_first() -> None:
     ending, lines = attend("trap 'echo asked; exit 0' INT; while :; do sleep 0.05; done", 0.3, 20.0)
     assert "asked" in lines
@@ -165,6 +184,12 @@ def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None
 def test_a_crash_of_cbc_is_told_with_its_last_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     stand_in(tmp_path, monkeypatch, "echo terminate called after throwing; kill -ABRT $$")
     with pytest.raises(BackendError, match="cbc: ended with code -6 and no result\nterminate called after throwing\nkept for a report"):
+        solve_linear(cover(8), options=SolverOptions(solver="cbc"))
+
+
+def test_half_a_log_of_cbc_is_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand_in(tmp_path, monkeypatch, "echo 'Result - Problem proven infeasible'")
+    with pytest.raises(BackendError, match="ended with the result Problem proven infeasible, but its log breaks off"):
         solve_linear(cover(8), options=SolverOptions(solver="cbc"))
 
 
