@@ -173,6 +173,10 @@ def test_an_error_of_an_observer_ends_the_solver_and_comes_through(solver: str) 
     assert children(os.getpid()) == []
 
 
+END = "echo 'Total time (CPU seconds):  0.00'"
+"""How a log of CBC ends."""
+
+
 def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     """Put a shell script in the place of CBC."""
     path = folder / "cbc"
@@ -203,19 +207,19 @@ def test_a_cbc_that_ignores_its_limit_is_stopped_and_the_start_returned(tmp_path
 
 def test_a_cbc_at_its_limit_is_not_believed_to_have_proven_infeasibility(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It has been seen to call feasible programs infeasible when its time was over."""
-    stand_in(tmp_path, monkeypatch, "sleep 0.3; echo 'Result - Problem proven infeasible'")
+    stand_in(tmp_path, monkeypatch, f"sleep 0.3; echo 'Result - Problem proven infeasible'; {END}")
     outcome = solve_linear(cover(8), options=SolverOptions(solver="cbc", time_limit=0.2))
     assert (outcome.status, outcome.termination) == (Status.UNKNOWN, Termination.TIME_LIMIT)
 
 
 def test_words_that_cbc_never_said_before_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    stand_in(tmp_path, monkeypatch, "echo 'Result - Linear relaxation unbounded'")
+    stand_in(tmp_path, monkeypatch, f"echo 'Result - Linear relaxation unbounded'; {END}")
     with pytest.raises(BackendError, match="ended with the result Linear relaxation unbounded"):
         solve_linear(cover(8), options=SolverOptions(solver="cbc"))
 
 
 def test_a_solution_file_that_does_not_fit_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    script = "echo 'Result - Optimal solution found'; echo; echo 'Objective value:   8.0'; echo short > m.bin"
+    script = f"echo 'Result - Optimal solution found'; echo; echo 'Objective value:   8.0'; {END}; echo short > m.bin"
     stand_in(tmp_path, monkeypatch, script)
     with pytest.raises(BackendError, match="left a solution file of 6 bytes that does not fit"):
         solve_linear(cover(8), options=SolverOptions(solver="cbc"))
