@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from cosma_sched.errors import InputError, UsageError, shown
+from cosma_sched.errors import InputError, UsageError, shown, suggestion
 from cosma_sched.files import read_bytes, sha256
-from cosma_sched.frontends import zoo
+from cosma_sched.frontends import synthetic, zoo
 from cosma_sched.frontends.onnx_document import MAX_MODEL_BYTES
 from cosma_sched.frontends.onnx_reader import float_type, read_onnx
 from cosma_sched.frontends.options import OWN_TYPES, Fold, ReadingOptions, Views
@@ -29,8 +29,9 @@ def load(
     Parameters
     ----------
     source
-        A name of the zoo, a path that ends in ``.onnx``, a path of a graph document (JSON), or ``-`` for a graph document on standard
-        input. A name of the zoo comes before a file of that name: write ``./resnet50`` for the file.
+        A name of the zoo, a description of a network to build such as ``attention-head:1024x128`` (see `synthetic`), a path that ends in
+        ``.onnx``, a path of a graph document (JSON), or ``-`` for a graph document on standard input. A name comes before a file of that
+        name: write ``./resnet50`` for the file.
     fold
         ``none``, ``batchnorm``, ``elementwise`` or ``prologue``: which operators join a neighbour.
     views
@@ -59,9 +60,12 @@ def load(
         if dtype is None:
             options = ReadingOptions.checked(fold, views, zoo.DTYPE, dims)
         return _read_onnx_file(name, zoo.path(name), options)
+    if isinstance(source, str) and synthetic.is_description(source):
+        return synthetic.build(source, options)
     if name.lower().endswith(".onnx"):
         return _read_onnx_file(name, Path(name), options)
     if name != "-" and isinstance(source, str) and _looks_like_a_name(name):
+        _refuse_unknown_family(name)
         zoo.card(name)  # no such model: says which there are
     _refuse_reading_options(name, options, dtype)
     content = read_bytes(name)
@@ -70,6 +74,13 @@ def load(
 
 def _looks_like_a_name(source: str) -> bool:
     return not os.path.exists(source) and os.path.basename(source) == source and not os.path.splitext(source)[1]
+
+
+def _refuse_unknown_family(name: str) -> None:
+    kind, colon, _ = name.partition(":")
+    if colon:
+        near = suggestion(kind, synthetic.FAMILIES)
+        raise InputError(name, f"no such file, and no network to build; descriptions are {', '.join(synthetic.forms())}{near}")
 
 
 def _read_onnx_file(name: str, path: Path, options: ReadingOptions) -> Graph:
