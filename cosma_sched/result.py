@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+import os
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from cosma_sched.errors import Lever, Reason
+from cosma_sched.files import encode_json, write_whole
 
-__all__ = ["Bound", "Lever", "Provenance", "Reason", "Status", "Termination", "reason_from_json", "reason_to_json", "relative_gap"]
+__all__ = [
+    "Answer",
+    "Bound",
+    "Lever",
+    "Provenance",
+    "Reason",
+    "Status",
+    "Termination",
+    "reason_from_json",
+    "reason_to_json",
+    "relative_gap",
+]
 
 
 class Status(StrEnum):
@@ -109,6 +123,30 @@ class Provenance:
         known = {name: block[name] for name in cls.__slots__ if name in block}
         known["proved_by"] = tuple(known.get("proved_by", ()))
         return cls(**known)
+
+
+class Answer(ABC):
+    """What every planner's answer can do; answers are frozen dataclasses."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return the answer as a document of its schema."""
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the answer as JSON, whole or not at all.
+
+        Raises
+        ------
+        InputError
+            If the file cannot be written.
+        """
+        write_whole(path, encode_json(self.to_json()))
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with some fields changed."""
+        return replace(self, **changes)  # type: ignore[type-var]
 
 
 def relative_gap(value: int | None, bound: int | None) -> float | None:

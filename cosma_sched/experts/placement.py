@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -12,8 +11,7 @@ import numpy as np
 from cosma_sched.experts.load import LoadReport
 from cosma_sched.experts.statistics import Numbers
 from cosma_sched.experts.traffic import TrafficReport
-from cosma_sched.files import encode_json, write_whole
-from cosma_sched.result import Provenance, Reason, Status, Termination, reason_from_json, reason_to_json
+from cosma_sched.result import Answer, Provenance, Reason, Status, Termination, reason_from_json, reason_to_json
 
 SCHEMA = "cosma-sched/experts/1"
 Report = TypeVar("Report")
@@ -99,7 +97,7 @@ class TopologyFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class Placement(Answer):
     """A placement of experts with what is measured and proven about it.
 
     Without an answer (status ``infeasible``) everything from `load` on is None or empty, and `reasons` says why.
@@ -195,16 +193,6 @@ class Placement:
         document["current"] = None if self.current is None else [list(row) for row in self.current]
         return document
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the placement as JSON, whole or not at all.
-
-        Raises
-        ------
-        InputError
-            If the file cannot be written.
-        """
-        write_whole(path, encode_json(self.to_json()))
-
     @classmethod
     def from_json(cls, document: Mapping[str, Any], path: str = "placement") -> Placement:
         """Rebuild a placement from `to_json`'s output.
@@ -218,10 +206,6 @@ class Placement:
 
         checked(document, SCHEMA, path)
         return _decode(document)
-
-    def replace(self, **changes: Any) -> Placement:
-        """Return a copy with some fields changed."""
-        return replace(self, **changes)
 
 
 _PLAIN = (

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cosma_sched.accelerator import Accelerator
 from cosma_sched.errors import Defect, InputError
-from cosma_sched.files import encode_json, write_whole
 from cosma_sched.mapping.cost import Machine
 from cosma_sched.mapping.layer import DIMS, Layer, Unsupported
 from cosma_sched.mapping.scoring import Score, Words
-from cosma_sched.result import Provenance, Reason, Status, Termination, reason_from_json, reason_to_json
+from cosma_sched.result import Answer, Provenance, Reason, Status, Termination, reason_from_json, reason_to_json
 
 SCHEMA = "cosma-sched/mapping/1"
 _PARTS = ("mac", "register", "accumulator", "scratchpad", "dram")
@@ -122,7 +120,7 @@ class NetworkBounds:
 
 
 @dataclass(frozen=True, slots=True)
-class MappingResult:
+class MappingResult(Answer):
     """Mappings of all layers of a network with what is proven about them.
 
     Without an answer (status ``infeasible`` or ``unknown``) the totals are None, there are no layers, and `reasons` says why.
@@ -218,16 +216,6 @@ class MappingResult:
             document["reasons"] = [reason_to_json(reason) for reason in self.reasons]
         return document
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the result as JSON, whole or not at all.
-
-        Raises
-        ------
-        InputError
-            If the file cannot be written.
-        """
-        write_whole(path, encode_json(self.to_json()))
-
     @classmethod
     def from_json(cls, document: Mapping[str, Any], path: str = "mapping") -> MappingResult:
         """Rebuild a result from `to_json`'s output.
@@ -241,10 +229,6 @@ class MappingResult:
 
         checked(MappingDocument, document, SCHEMA, path)
         return _decode(document, path)
-
-    def replace(self, **changes: Any) -> MappingResult:
-        """Return a copy with some fields changed."""
-        return replace(self, **changes)
 
 
 def _layer_to_json(layer: Layer) -> dict[str, Any]:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cosma_sched.files import encode_json, write_whole
 from cosma_sched.memory.ordering import min_peak_order
 from cosma_sched.memory.problem import Network, Order, largest_operator
 from cosma_sched.progress import Clock
-from cosma_sched.result import Provenance, Status, Termination
+from cosma_sched.result import Answer, Provenance, Status, Termination
 
 SCHEMA = "cosma-sched/bounds/1"
 
@@ -42,7 +40,7 @@ class PeakBounds:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryBounds:
+class MemoryBounds(Answer):
     """The budgets of a network as a result, ``cosma-sched/bounds/1``.
 
     Parameters
@@ -85,16 +83,6 @@ class MemoryBounds:
         document["provenance"] = self.provenance.to_json()
         document["order"] = list(self.order)
         return document
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the bounds as JSON, whole or not at all.
-
-        Raises
-        ------
-        InputError
-            If the file cannot be written.
-        """
-        write_whole(path, encode_json(self.to_json()))
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any], path: str = "bounds") -> MemoryBounds:

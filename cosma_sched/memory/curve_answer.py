@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from cosma_sched.files import encode_json, write_whole
-from cosma_sched.result import Provenance, Status, Termination
+from cosma_sched.result import Answer, Provenance, Status, Termination
 
 SCHEMA = "cosma-sched/curve/1"
 
@@ -37,7 +35,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryCurve:
+class MemoryCurve(Answer):
     """The curve of a network, from the largest size of interest down to the smallest.
 
     Parameters
@@ -76,16 +74,6 @@ class MemoryCurve:
             "points": [{**asdict(point), "status": str(point.status)} for point in self.points],
             "provenance": self.provenance.to_json(),
         }
-
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the curve as JSON, whole or not at all.
-
-        Raises
-        ------
-        InputError
-            If the file cannot be written.
-        """
-        write_whole(path, encode_json(self.to_json()))
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any], path: str = "curve") -> MemoryCurve:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import pairwise
 from typing import Any
 
 from cosma_sched.errors import InputError
-from cosma_sched.files import encode_json, write_whole
-from cosma_sched.result import Provenance, Reason, Status, Termination, reason_from_json, reason_to_json
+from cosma_sched.result import Answer, Provenance, Reason, Status, Termination, reason_from_json, reason_to_json
 
 SCHEMA = "cosma-sched/plan/1"
 
@@ -67,7 +65,7 @@ class Spilled:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryPlan:
+class MemoryPlan(Answer):
     """A memory plan with what is proven about it.
 
     Sizes are in bytes, steps count from 0, intervals are half-open. Without an answer (status ``infeasible`` or ``unknown``) every field
@@ -142,16 +140,6 @@ class MemoryPlan:
         )
         return document
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the plan as JSON, whole or not at all.
-
-        Raises
-        ------
-        InputError
-            If the file cannot be written.
-        """
-        write_whole(path, encode_json(self.to_json()))
-
     @classmethod
     def from_json(cls, document: Mapping[str, Any], path: str = "plan") -> MemoryPlan:
         """Rebuild a plan from `to_json`'s output.
@@ -165,10 +153,6 @@ class MemoryPlan:
 
         checked(PlanDocument, document, SCHEMA, path)
         return _decode(document)
-
-    def replace(self, **changes: Any) -> MemoryPlan:
-        """Return a copy with some fields changed."""
-        return replace(self, **changes)
 
 
 def totals(num_steps: int, residency: Sequence[Residency], transfers: Sequence[Transfer]) -> dict[str, int]:
