@@ -149,6 +149,13 @@ class ScheduleProblem:
                 found[tile].append(position)
         return tuple(map(tuple, found))
 
+    def memory_of(self, tile: int, core: str) -> str:
+        """Return the memory in which a tile lies when it is on a core; equal memories hold one copy together."""
+        facts = self.platform.cores[core]
+        if facts.weight_memory is not None and self.tiles[tile].kind is TileKind.PARAMETER:
+            return facts.weight_memory
+        return facts.memory
+
     def takes_memory(self, tile: Tile) -> bool:
         """Return whether a tile counts: streamed inputs and free weights do not."""
         if tile.kind is TileKind.INPUT:
