@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from cosma_sched.files import encode_json, write_whole
 from cosma_sched.multicore.problem import Objective, Semantics
-from cosma_sched.result import Provenance, Reason, Status, Termination, reason_from_json, reason_to_json
+from cosma_sched.result import Answer, Provenance, Reason, Status, Termination, reason_from_json, reason_to_json
 
 SCHEMA = "cosma-sched/schedule/1"
 SCOPES = ("all splits", "this split", "this grouping")
@@ -153,7 +151,7 @@ class ScheduleBounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Answer):
     """A schedule with its figures and what is proven about it.
 
     Without an answer (status ``infeasible`` or ``unknown``) the figures are None, there are no nodes, and `reasons` says why.
@@ -264,16 +262,6 @@ class Schedule:
             document["reasons"] = [reason_to_json(reason) for reason in self.reasons]
         return document
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the schedule as JSON, whole or not at all.
-
-        Raises
-        ------
-        InputError
-            If the file cannot be written.
-        """
-        write_whole(path, encode_json(self.to_json()))
-
     @classmethod
     def from_json(cls, document: Mapping[str, Any], path: str = "schedule") -> Schedule:
         """Rebuild a schedule from `to_json`'s output.
@@ -287,10 +275,6 @@ class Schedule:
 
         checked(ScheduleDocument, document, SCHEMA, path)
         return _decode(document)
-
-    def replace(self, **changes: Any) -> Schedule:
-        """Return a copy with some fields changed."""
-        return replace(self, **changes)
 
 
 _SAME = ("seconds", "verified", "method", "scope", "accelerator", "costs", "split", "latency_cycles", "energy_pj", "peak_bytes")
