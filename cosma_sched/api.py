@@ -2,38 +2,64 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 from cosma_sched.errors import Defect, InputError, UsageError, shown
 from cosma_sched.files import decode_json, read_bytes
 from cosma_sched.graph import Graph
-from cosma_sched.memory import bounds as memory_bounds_module
-from cosma_sched.memory import plan as plan_module
-from cosma_sched.memory import verify as checker
-from cosma_sched.memory.bounds import MemoryBounds
 from cosma_sched.memory.calls import memory_bounds, memory_curve, plan_memory
-from cosma_sched.memory.curve_answer import SCHEMA as CURVE_SCHEMA
-from cosma_sched.memory.curve_answer import MemoryCurve
-from cosma_sched.memory.plan import MemoryPlan
+from cosma_sched.result import Answer
 
 if TYPE_CHECKING:
-    from cosma_sched.experts.placement import Placement
     from cosma_sched.experts.profile import Profile
-    from cosma_sched.experts.verify import Violation as PlacementViolation
-    from cosma_sched.mapping.answer import MappingResult
-    from cosma_sched.mapping.verify import Violation as MappingViolation
+    from cosma_sched.mapping.layer import Workload
 
-TENSORS = ("activations", "all")
-BUDGET_NAMES = ("M_R", "M_H", "M_P")
-MOST_WORKERS = 8
-__all__ = ["graph_of", "load", "load_result", "memory_bounds", "memory_curve", "plan_memory", "verify"]
+__all__ = ["graph_of", "load", "load_result", "memory_bounds", "memory_curve", "plan_memory", "recheck", "verify"]
 
-MAPPING_SCHEMA = "cosma-sched/mapping/1"
-EXPERTS_SCHEMA = "cosma-sched/experts/1"
 _LOAD_OPTIONS = ("fold", "views", "dtype", "dim")
+
+
+class Violation(Protocol):
+    """What every checker's violations have, beside the place of each planner."""
+
+    @property
+    def rule(self) -> str:
+        """Name of the broken rule."""
+
+    @property
+    def message(self) -> str:
+        """What is wrong, with the values."""
+
+
+class _Kind(NamedTuple):
+    """One schema of results; modules and names are given as text, so that only what is used is imported."""
+
+    answer: str
+    """Class of its answers, with `from_json`."""
+    check: str
+    """Function of (subject, answer) that returns the violations."""
+    subjects: tuple[str, ...] = ("graph:Graph",)
+    """Classes of what such a result is made for."""
+    stands_alone: bool = False
+    """Whether the result holds all that its check needs."""
+    recheck: str | None = None
+    """Function of (answer, model, result_path), where reading the subject again takes more than reading a graph."""
+
+
+_LAYERS = ("mapping.layer:Workload",)
+_KINDS: Mapping[str, _Kind] = {
+    "cosma-sched/plan/1": _Kind("memory.plan:MemoryPlan", "memory.verify:verify"),
+    "cosma-sched/bounds/1": _Kind("memory.bounds:MemoryBounds", "memory.verify:verify_bounds"),
+    "cosma-sched/curve/1": _Kind("memory.curve_answer:MemoryCurve", "memory.verify:verify_curve"),
+    "cosma-sched/mapping/1": _Kind("mapping.answer:MappingResult", "mapping.calls:check", ("graph:Graph", *_LAYERS), stands_alone=True),
+    "cosma-sched/experts/1": _Kind(
+        "experts.placement:Placement", "experts.calls:verify_any", ("experts.profile:Profile",), recheck="experts.calls:check_result"
+    ),
+}
 
 
 def load(
@@ -71,42 +97,64 @@ def load(
     return load_graph(source, fold=fold, views=views, dtype=dtype, dims=dims)
 
 
-def verify(
-    graph: Graph | Profile | None, result: MemoryPlan | MemoryBounds | MemoryCurve | MappingResult | Placement
-) -> Sequence[checker.Violation | MappingViolation | PlacementViolation]:
-    """Check a result against its graph from scratch; an empty sequence means that it holds.
+def verify(subject: Graph | Workload | Profile | None, result: Answer) -> Sequence[Violation]:
+    """Check a result against what it was made for, from scratch; an empty sequence means that it holds.
 
     Parameters
     ----------
-    graph
-        The network; of a placement of experts, the profile it was made with. A mapping result holds all that its check needs; with its
-        graph, the layers are compared too.
+    subject
+        The network; of a placement of experts, the profile it was made with; None for a result that holds all that its check needs. A
+        mapping result is one of these; with its graph, the layers are compared too.
     result
-        The result.
+        An answer of any planner.
 
     Returns
     -------
     sequence of Violation
         Every broken rule with its place and values.
+
+    Raises
+    ------
+    UsageError
+        If the subject is not what such a result is made for.
     """
-    if isinstance(result, MemoryBounds | MemoryPlan | MemoryCurve):
-        if not isinstance(graph, Graph):
-            raise UsageError("a memory plan is checked against its graph")
-        if isinstance(result, MemoryCurve):
-            return checker.verify_curve(graph, result)
-        return checker.verify_bounds(graph, result) if isinstance(result, MemoryBounds) else checker.verify(graph, result)
-    from cosma_sched.mapping.answer import MappingResult
-
-    if isinstance(result, MappingResult) and (graph is None or isinstance(graph, Graph)):
-        from cosma_sched.mapping.calls import verify_mapping
-
-        return verify_mapping(result, graph)
-    from cosma_sched.experts.calls import verify_any
-
-    return verify_any(graph, result)
+    kind = _kind_of(result)
+    if not (subject is None and kind.stands_alone) and not isinstance(subject, tuple(map(_named, kind.subjects))):
+        wanted = " or a ".join(name.rpartition(":")[2] for name in kind.subjects)
+        raise UsageError(f"a {type(result).__name__} is checked against a {wanted}, not a {type(subject).__name__}")
+    return cast("Sequence[Violation]", _named(kind.check)(subject, result))
 
 
-def load_result(path: str | os.PathLike[str]) -> MemoryPlan | MemoryBounds | MemoryCurve | MappingResult | Placement:
+def recheck(result: Answer, model: str | None = None, *, result_path: str = "result") -> Sequence[Violation]:
+    """Check a saved result against the files that it names.
+
+    Parameters
+    ----------
+    result
+        What `load_result` returned.
+    model
+        Zoo name or path of what it was made for; None takes the one of its provenance.
+    result_path
+        Name of the result in error messages.
+
+    Raises
+    ------
+    UsageError, InputError
+        As `graph_of` does.
+    """
+    kind = _kind_of(result)
+    if kind.recheck is not None:
+        return cast("Sequence[Violation]", _named(kind.recheck)(result, model, result_path=result_path))
+    if kind.stands_alone and model is None:
+        return verify(None, result)
+    if model is not None and model.lower().endswith(".csv") and _LAYERS[0] in kind.subjects:
+        from cosma_sched.mapping.layer_table import read_layer_table
+
+        return verify(read_layer_table(model), result)
+    return verify(graph_of(result, model, result_path=result_path), result)
+
+
+def load_result(path: str | os.PathLike[str]) -> Answer:
     """Read a saved result of any schema.
 
     Raises
@@ -117,27 +165,26 @@ def load_result(path: str | os.PathLike[str]) -> MemoryPlan | MemoryBounds | Mem
     name = os.fspath(path)
     document = decode_json(name, read_bytes(name))
     schema = document.get("schema") if isinstance(document, dict) else None
-    if schema == plan_module.SCHEMA:
-        return MemoryPlan.from_json(document, name)
-    if schema == memory_bounds_module.SCHEMA:
-        return MemoryBounds.from_json(document, name)
-    if schema == CURVE_SCHEMA:
-        return MemoryCurve.from_json(document, name)
-    if schema == MAPPING_SCHEMA:
-        from cosma_sched.mapping.answer import MappingResult
-
-        return MappingResult.from_json(document, name)
-    if schema == EXPERTS_SCHEMA:
-        from cosma_sched.experts.placement import Placement
-
-        return Placement.from_json(document, name)
-    known = (plan_module.SCHEMA, memory_bounds_module.SCHEMA, CURVE_SCHEMA, MAPPING_SCHEMA, EXPERTS_SCHEMA)
-    raise InputError(name, [Defect("schema", f"must be one of {', '.join(known)}, got {shown(schema)}")])
+    kind = _KINDS.get(schema) if isinstance(schema, str) else None
+    if kind is None:
+        raise InputError(name, [Defect("schema", f"must be one of {', '.join(_KINDS)}, got {shown(schema)}")])
+    return cast("Answer", _named(kind.answer).from_json(document, name))
 
 
-def graph_of(
-    result: MemoryPlan | MemoryBounds | MemoryCurve | MappingResult, model: str | None = None, *, result_path: str = "result"
-) -> Graph:
+def _kind_of(result: Answer) -> _Kind:
+    name = f"{type(result).__module__}:{type(result).__qualname__}"
+    for kind in _KINDS.values():
+        if f"cosma_sched.{kind.answer}" == name:
+            return kind
+    raise UsageError(f"a {type(result).__name__} is no result")
+
+
+def _named(path: str) -> Any:
+    module, _, name = path.partition(":")
+    return getattr(importlib.import_module(f"cosma_sched.{module}"), name)
+
+
+def graph_of(result: Answer, model: str | None = None, *, result_path: str = "result") -> Graph:
     """Read the graph that a result was made for, with the reading options of its provenance.
 
     Parameters

@@ -129,6 +129,7 @@ class Answer(ABC):
     """What every planner's answer can do; answers are frozen dataclasses."""
 
     __slots__ = ()
+    provenance: Provenance
 
     @abstractmethod
     def to_json(self) -> dict[str, Any]:

@@ -42,26 +42,12 @@ def command(
 
     def run() -> int:
         from cosma_sched import api
-        from cosma_sched.experts.placement import Placement
-        from cosma_sched.mapping.answer import MappingResult
-        from cosma_sched.memory.curve_answer import MemoryCurve
-        from cosma_sched.report.curve import curve_lines
-        from cosma_sched.report.experts import placement_lines
-        from cosma_sched.report.mapping import mapping_lines
-        from cosma_sched.report.table import graph_lines, result_lines
+        from cosma_sched.report.answers import answer_lines
+        from cosma_sched.report.table import graph_lines
 
         if _is_result(file):
             result = api.load_result(file)
-            width, all_rows = table_width(), verbose > 0
-            if isinstance(result, MappingResult):
-                lines = mapping_lines(result, file, width=width, all_rows=all_rows)
-            elif isinstance(result, Placement):
-                lines = placement_lines(result, width=width, all_rows=all_rows)
-            elif isinstance(result, MemoryCurve):
-                lines = curve_lines(result, result.provenance.model or file, width=width)
-            else:
-                lines = result_lines(result, file, width=width, all_rows=all_rows)
-            Output(json).deliver(result.to_json(), lines)
+            Output(json).deliver(result.to_json(), answer_lines(result, file, width=table_width(), all_rows=verbose > 0))
             return 0
         graph = api.load(file, fold=fold, views=views, dtype=dtype, dims=dims)
         what = _kind(file)

@@ -35,7 +35,7 @@ def command(
         from cosma_sched import api
 
         loaded = api.load_result(result)
-        violations = _violations(loaded, model, result)
+        violations: Sequence[Any] = api.recheck(loaded, model, result_path=result)
         document = {
             "schema": "cosma-sched/verification/1",
             "result": result,
@@ -52,23 +52,3 @@ def command(
         return _VERIFICATION_FAILED if violations else 0
 
     return run
-
-
-def _violations(loaded: Any, model: str | None, path: str) -> Sequence[Any]:
-    """Return every broken rule; a mapping result holds all that its check needs."""
-    from cosma_sched import api
-    from cosma_sched.experts.placement import Placement
-    from cosma_sched.mapping.answer import MappingResult
-
-    if isinstance(loaded, Placement):
-        from cosma_sched.experts.calls import check_result
-
-        return check_result(loaded, model, result_path=path)
-    if not isinstance(loaded, MappingResult):
-        return api.verify(api.graph_of(loaded, model, result_path=path), loaded)
-    if model is not None and model.lower().endswith(".csv"):
-        from cosma_sched.mapping.calls import verify_mapping
-        from cosma_sched.mapping.layer_table import read_layer_table
-
-        return verify_mapping(loaded, read_layer_table(model))
-    return api.verify(None if model is None else api.graph_of(loaded, model, result_path=path), loaded)

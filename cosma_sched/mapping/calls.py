@@ -168,6 +168,11 @@ def verify_mapping(result: MappingResult, network: Graph | Workload | None = Non
     return violations + differences(result, workload.layers)
 
 
+def check(network: Graph | Workload | None, result: MappingResult) -> list[Violation]:
+    """Check a mapping result as `verify_mapping` does, with the arguments in the order of every planner's check."""
+    return verify_mapping(result, network)
+
+
 @dataclass(frozen=True, slots=True)
 class Evaluation:
     """One given mapping: its cost, and every rule it breaks."""

@@ -195,3 +195,9 @@ def _layers(placement: Placement, width: int | None) -> list[str]:
         for one in placement.per_layer
     ]
     return table(columns, rows, width=width)
+
+
+def saved_placement_lines(placement: Placement, path: str, *, width: int | None = None, all_rows: bool = False) -> list[str]:
+    """Return a saved placement as `placement_lines` does; it names its profile itself."""
+    del path
+    return placement_lines(placement, width=width, all_rows=all_rows)

@@ -111,7 +111,7 @@ def test_a_missing_answer_needs_a_reason(profile: Profile, placement: Placement)
 
 
 def test_a_wrong_type_is_a_usage_error(placement: Placement) -> None:
-    with pytest.raises(UsageError, match="cannot be checked against"):
+    with pytest.raises(UsageError, match="a Placement is checked against a Profile, not a NoneType"):
         cs.verify(None, placement)
 
 
