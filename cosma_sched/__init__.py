@@ -31,6 +31,10 @@ _PUBLIC = {
     "MemoryCurve": "memory.curve_answer",
     "MemoryPlan": "memory.plan",
     "Violation": "memory.verify",
+    "Buffer": "graph",
+    "BufferGap": "graph",
+    "PackingResult": "memory.packing_answer",
+    "pack": "memory.pack_calls",
     "Accelerator": "accelerator",
     "load_accelerator": "accelerator",
     "Layer": "mapping.layer",
@@ -58,13 +62,15 @@ if TYPE_CHECKING:
     from cosma_sched.experts.calls import place_experts
     from cosma_sched.experts.formats.reading import read_profile
     from cosma_sched.experts.placement import Placement
-    from cosma_sched.graph import Graph, Operator, Tensor, TensorKind
+    from cosma_sched.graph import Buffer, BufferGap, Graph, Operator, Tensor, TensorKind
     from cosma_sched.mapping.answer import MappingResult
     from cosma_sched.mapping.calls import evaluate_mapping, map_layers
     from cosma_sched.mapping.layer import Layer
     from cosma_sched.mapping.layer_table import read_layer_table
     from cosma_sched.memory.bounds import MemoryBounds
     from cosma_sched.memory.curve_answer import MemoryCurve
+    from cosma_sched.memory.pack_calls import pack
+    from cosma_sched.memory.packing_answer import PackingResult
     from cosma_sched.memory.plan import MemoryPlan
     from cosma_sched.memory.verify import Violation
     from cosma_sched.result import Provenance, Reason, Status, Termination

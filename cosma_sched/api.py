@@ -17,6 +17,7 @@ from cosma_sched.result import Answer
 if TYPE_CHECKING:
     from cosma_sched.experts.profile import Profile
     from cosma_sched.mapping.layer import Workload
+    from cosma_sched.memory.buffers import Buffers
 
 __all__ = ["graph_of", "load", "load_result", "memory_bounds", "memory_curve", "plan_memory", "recheck", "verify"]
 
@@ -55,6 +56,13 @@ _KINDS: Mapping[str, _Kind] = {
     "cosma-sched/plan/1": _Kind("memory.plan:MemoryPlan", "memory.verify:verify"),
     "cosma-sched/bounds/1": _Kind("memory.bounds:MemoryBounds", "memory.verify:verify_bounds"),
     "cosma-sched/curve/1": _Kind("memory.curve_answer:MemoryCurve", "memory.verify:verify_curve"),
+    "cosma-sched/packing/1": _Kind(
+        "memory.packing_answer:PackingResult",
+        "memory.pack_calls:check_packing",
+        ("memory.buffers:BufferSet", "memory.plan:MemoryPlan", "graph:Graph", "memory.buffers:Sequence"),
+        stands_alone=True,
+        recheck="memory.pack_calls:recheck_packing",
+    ),
     "cosma-sched/mapping/1": _Kind("mapping.answer:MappingResult", "mapping.calls:check", ("graph:Graph", *_LAYERS), stands_alone=True),
     "cosma-sched/experts/1": _Kind(
         "experts.placement:Placement", "experts.calls:verify_any", ("experts.profile:Profile",), recheck="experts.calls:check_result"
@@ -97,14 +105,15 @@ def load(
     return load_graph(source, fold=fold, views=views, dtype=dtype, dims=dims)
 
 
-def verify(subject: Graph | Workload | Profile | None, result: Answer) -> Sequence[Violation]:
+def verify(subject: Graph | Workload | Profile | Buffers | None, result: Answer) -> Sequence[Violation]:
     """Check a result against what it was made for, from scratch; an empty sequence means that it holds.
 
     Parameters
     ----------
     subject
-        The network; of a placement of experts, the profile it was made with; None for a result that holds all that its check needs. A
-        mapping result is one of these; with its graph, the layers are compared too.
+        The network; of a placement of experts, the profile it was made with; of a packing, its buffers or what they were read from; None
+        for a result that holds all that its check needs. A mapping result and a packing are such results; with their subject, what
+        they list is compared too.
     result
         An answer of any planner.
 

@@ -111,6 +111,13 @@ def pack(  # noqa: PLR0913 - the options of the command, by name
     return result.replace(seconds=round(clock.seconds, 3))
 
 
+def check_packing(buffers: Buffers | None, result: PackingResult) -> list[PackingViolation]:
+    """Check an answer against its buffers, or by itself where they are None; the alignment asked for is that of the answer's options."""
+    if buffers is None:
+        return verify_packing(result)
+    return verify_packing(result, read_buffers(buffers, align_bytes=_align_of(result)).buffers)
+
+
 def recheck_packing(result: PackingResult, model: str | None = None, *, result_path: str = "result") -> list[PackingViolation]:
     """Check a saved answer against the file it was made from; one made from buffers in Python is checked by itself.
 
@@ -138,12 +145,16 @@ def recheck_packing(result: PackingResult, model: str | None = None, *, result_p
         gone = "came from standard input" if source == "-" else f"{shown(source)} is gone"
         raise UsageError(f"{result_path}: its buffers' file {gone}; name it with --model FILE")
     reading = {_MODEL_OPTIONS[name]: value for name, value in provenance.options.items() if name in _MODEL_OPTIONS}
-    align = provenance.options.get("align", 1)
-    found = read_buffers(source, align_bytes=align if isinstance(align, int) and align > 0 else 1, reading=reading)
+    found = read_buffers(source, align_bytes=_align_of(result), reading=reading)
     if found.sha256 != provenance.sha256:
         problem = f"has sha256 {found.sha256[:12]}..., but {result_path} was made for {provenance.sha256[:12]}..."
         raise InputError(source, problem)
     return verify_packing(result, found.buffers)
+
+
+def _align_of(result: PackingResult) -> int:
+    align = result.provenance.options.get("align", 1)
+    return align if isinstance(align, int) and align > 0 else 1
 
 
 def _result(found: BufferSet, packing: Packing, capacity_bytes: int | None, provenance: Provenance) -> PackingResult:

@@ -13,6 +13,7 @@ _LINES: Mapping[str, str] = {
     "MemoryPlan": "table:result_lines",
     "MemoryBounds": "table:result_lines",
     "MemoryCurve": "curve:saved_curve_lines",
+    "PackingResult": "packing:packing_lines",
     "MappingResult": "mapping:mapping_lines",
     "Placement": "experts:saved_placement_lines",
 }
