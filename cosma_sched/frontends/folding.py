@@ -147,7 +147,11 @@ def _is_prologue(network: Network, draft: Draft) -> bool:
 
 def _with_prologue(network: Network, main: Draft, draft: Draft) -> Draft:
     """Return `main` reading what `draft` reads, with `draft` run before it."""
-    source = network.data(draft)[0].tensor
+    source = network.data(draft)[0]
+    before = source.steps if draft.type != "Pad" else (*source.steps, {"type": "Pad", "shape": list(network.types[draft.outputs[0]].shape)})
     parameters = tuple(operand for operand in draft.operands if operand.tensor in network.parameters)
-    operands = tuple(replace(operand, tensor=source) if operand.tensor == draft.outputs[0] else operand for operand in main.operands)
+    operands = tuple(
+        replace(operand, tensor=source.tensor, steps=(*before, *operand.steps)) if operand.tensor == draft.outputs[0] else operand
+        for operand in main.operands
+    )
     return replace(main, operands=operands + parameters, folded=(_entry(draft, parameters), *draft.folded, *main.folded))

@@ -13,11 +13,14 @@ from cosma_sched.frontends.onnx_types import TensorType
 class Operand:
     """What an operator reads: a tensor, in the shape in which it sees it.
 
-    A view has the name of the tensor it looks at and a shape of its own; a partial view has fewer elements than the tensor.
+    A view has the name of the tensor it looks at and a shape of its own; a partial view has fewer elements than the tensor. `steps` are the
+    views between the two, the one next to the tensor first: a mapping each, with the view's ``type``, the ``shape`` that it gives and what
+    else is known of it.
     """
 
     tensor: str
     shape: tuple[int, ...]
+    steps: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

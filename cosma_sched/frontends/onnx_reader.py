@@ -17,6 +17,7 @@ from cosma_sched.frontends.network import Draft, Network
 from cosma_sched.frontends.onnx_document import read_document
 from cosma_sched.frontends.onnx_types import TensorType, infer_types
 from cosma_sched.frontends.options import ReadingOptions
+from cosma_sched.frontends.view_steps import only_reshapes
 from cosma_sched.frontends.views import look_through
 from cosma_sched.graph import Graph, Operator, Tensor, TensorKind
 
@@ -122,6 +123,8 @@ def _operator(network: Network, draft: Draft) -> Operator:
     attributes: dict[str, Any] = dict(draft.attributes)
     if any(operand.shape != network.types[operand.tensor].shape for operand in draft.operands):
         attributes["input_shapes"] = [list(operand.shape) for operand in draft.operands]
+    if any(not only_reshapes(operand.steps) for operand in draft.operands):
+        attributes["input_views"] = [[dict(step) for step in operand.steps] for operand in draft.operands]
     if draft.folded:
         attributes["folded"] = [dict(entry) for entry in draft.folded]
     inputs = tuple(operand.tensor for operand in draft.operands)

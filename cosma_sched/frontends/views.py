@@ -18,6 +18,7 @@ from cosma_sched.frontends.onnx_document import Document, Node
 from cosma_sched.frontends.onnx_types import TensorType, Types
 from cosma_sched.frontends.onnx_values import Array
 from cosma_sched.frontends.options import ReadingOptions, Views
+from cosma_sched.frontends.view_steps import view_step
 
 _RESHAPING = {"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 _CASTS = {"Cast", "CastLike"}
@@ -85,7 +86,7 @@ class _Resolver:
             self._split_to_sequence(node)
         elif (source := self._viewed(node)) is not None:
             for name in outputs:
-                self._view(name, source)
+                self._view(name, source, node)
         else:
             self._add(node, tuple(outputs))
 
@@ -94,11 +95,13 @@ class _Resolver:
         source = next(iter(data_arguments(node)), None)
         if source is None or node.domain or source not in self.types or not self._is_whole_view(node, source):
             return
-        self._view(node.outputs[0], source)
+        self._view(node.outputs[0], source, node)
 
-    def _view(self, name: str, source: str) -> None:
-        tensor = self.operand(source).tensor
-        self._views[name] = Operand(tensor, self.types[name].shape if name in self.types else ())
+    def _view(self, name: str, source: str, node: Node | None = None) -> None:
+        beneath = self.operand(source)
+        shape = self.types[name].shape if name in self.types else ()
+        step = view_step(node, name, beneath.shape, shape, self.values) if node is not None else {"type": "Piece", "shape": list(shape)}
+        self._views[name] = Operand(beneath.tensor, shape, (*beneath.steps, step))
 
     def _add(self, node: Node, outputs: tuple[str, ...]) -> None:
         if any(name not in self.types for name in outputs if name in self._read):

@@ -142,7 +142,8 @@ def test_views_that_leave_every_byte_in_place_stay_views(
 
 def test_a_reader_knows_the_shape_in_which_it_sees_the_tensor() -> None:
     graph = read(looking("Transpose", [], {"perm": [0, 2, 1]}))
-    assert graph.operators[1].attributes == {"input_shapes": [[1, 3, 2]]}
+    step = {"type": "Transpose", "perm": [0, 2, 1], "shape": [1, 3, 2]}
+    assert graph.operators[1].attributes == {"input_shapes": [[1, 3, 2]], "input_views": [[step]]}
     assert graph.operators[0].attributes == {}
 
 
