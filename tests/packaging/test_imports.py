@@ -35,7 +35,22 @@ SHARED = {0, 1, 4}
 PLANNERS = ("memory", "mapping", "fusion", "tiling", "multicore", "experts")
 LIGHT = {"problem", "plan", "schedule", "placement", "answer", "verify", "_documents"}
 """What every planner asks, answers and checks with: numpy and networkx, no solver."""
-HEAVY = {"onnx", "ortools", "pulp", "pandas", "scipy", "torch", "numba", "matplotlib", "google", "highspy", "jax", "pymoo", "optuna"}
+HEAVY = {
+    "onnx",
+    "ortools",
+    "pulp",
+    "pandas",
+    "scipy",
+    "torch",
+    "numba",
+    "matplotlib",
+    "google",
+    "highspy",
+    "jax",
+    "pymoo",
+    "optuna",
+    "executorch",
+}
 ONLY_IN_BACKENDS = {"ortools.math_opt"}
 
 
