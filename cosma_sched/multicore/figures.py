@@ -116,13 +116,11 @@ def _serve(copies: Iterable[_Copy], start: int, end: int) -> None:
 
 
 def _keep_outputs(problem: ScheduleProblem, copies: Mapping[tuple[int, str], list[_Copy]], latency: int) -> None:
-    newest: dict[int, _Copy] = {}
+    """Outputs stay on the core that made them."""
     for (tile, _), stays in copies.items():
         for copy in stays if problem.tiles[tile].is_output else ():
-            if tile not in newest or copy.ready > newest[tile].ready:
-                newest[tile] = copy
-    for copy in newest.values():
-        copy.end = latency
+            if copy.is_made_here:
+                copy.end = latency
 
 
 def _entries(problem: ScheduleProblem, tile: int, stays: list[_Copy]) -> Iterable[Residency]:
