@@ -71,9 +71,8 @@ def list_schedule(
         if cores is not None:
             return None
     one_at_a_time = _one_tile_at_a_time(known)
-    attempts: list[Sequence[int] | None] = [None]
-    for core in range(len(known.cores)):
-        attempts.append([core if core in allowed else allowed[0] for allowed in known.allowed])
+    each_core = ([core if core in allowed else allowed[0] for allowed in known.allowed] for core in range(len(known.cores)))
+    attempts: list[Sequence[int] | None] = [None, *each_core]
     for fixed in attempts:
         try:
             return _Run(known, rule, eviction, fixed, one_at_a_time).draft()

@@ -147,7 +147,7 @@ def _needs(problem: ScheduleProblem) -> Iterable[tuple[int, ...]]:
 
 def _allowed(problem: ScheduleProblem, core_at: dict[str, int], footprint: Footprint) -> tuple[tuple[int, ...], ...]:
     found: list[tuple[int, ...]] = [()] * len(problem.nodes)
-    reasons = []
+    reasons: list[Reason] = []
     for writers in problem.writers:
         if not writers:
             continue
