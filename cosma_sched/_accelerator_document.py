@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt, StrictStr, ValidationError
 
@@ -13,7 +13,9 @@ from cosma_sched.errors import Defect, InputError, UsageError, shown, suggestion
 from cosma_sched.files import validation_defects
 from cosma_sched.units import parse_size
 
-_DIMS = "N, K, C, P, Q, R, S"
+DIMS = ("N", "K", "C", "P", "Q", "R", "S")
+Dim = Literal["N", "K", "C", "P", "Q", "R", "S", "B"]
+"""The seven loop dimensions, and B, which is what P is called where there are only matrices."""
 
 
 def _size(value: Any) -> Any:
@@ -39,21 +41,25 @@ Count = Annotated[StrictInt, Field(gt=0, le=2**31)]
 Name = Annotated[StrictStr, Field(min_length=1)]
 
 
-class _Entry(BaseModel):
+class Entry(BaseModel):
+    """A mapping whose keys are all known."""
+
     model_config = ConfigDict(extra="forbid")
 
 
-class ArrayEntry(_Entry):
-    """The block ``array``."""
+class ArrayEntry(Entry):
+    """The block ``array``: rows and columns, or any number of axes with their dims, or axes that are free."""
 
-    rows: Count
-    cols: Count
-    row_dim: Literal["N", "K", "C", "P", "Q", "R", "S"] = "C"
-    col_dim: Literal["N", "K", "C", "P", "Q", "R", "S"] = "K"
+    rows: Count | None = None
+    cols: Count | None = None
+    row_dim: Dim | None = None
+    col_dim: Dim | None = None
+    unroll: Annotated[dict[StrictStr, Count], Field(min_length=1)] | None = None
+    sizes: Annotated[list[Count], Field(min_length=1)] | None = None
     mac_pj: NotNegative
 
 
-class LevelEntry(_Entry):
+class LevelEntry(Entry):
     """One entry of ``levels``."""
 
     name: Name
@@ -65,9 +71,11 @@ class LevelEntry(_Entry):
     words_per_cycle_per_column: Positive | None = None
     block_words: Count = 1
     psum_words: Count = 1
+    write_words_per_cycle: Positive | None = None
+    write_pj_per_word: NotNegative | None = None
 
 
-class AcceleratorDocument(_Entry):
+class AcceleratorDocument(Entry):
     """A document ``cosma-sched/accelerator/1`` of one core."""
 
     schema_: Literal["cosma-sched/accelerator/1"] = Field(alias="schema")
@@ -89,56 +97,125 @@ def decode(document: Any, path: str, lines: Lines | None = None) -> Accelerator:
         raise InputError(path, f"must be a mapping with schema: {SCHEMA}, got {shown(document)}")
     if document.get("schema") != SCHEMA:
         raise InputError(path, [Defect("schema", f'must be "{SCHEMA}", got {shown(document.get("schema"))}')])
-    try:
-        parsed = AcceleratorDocument.model_validate(dict(document))
-    except ValidationError as error:
-        errors = error.errors(include_url=False)
-        defects = [_with_hint(defect, entry["loc"]) for defect, entry in zip(validation_defects(errors), errors, strict=True)]
-        raise InputError(path, [_placed(defect, entry["loc"], lines) for defect, entry in zip(defects, errors, strict=True)]) from error
+    if "cores" in document:
+        from cosma_sched._accelerator_cores import decode_cores
+
+        return decode_cores(document, path, lines)
+    parsed, defects = validated(AcceleratorDocument, dict(document), (), lines)
+    if parsed is None:
+        raise InputError(path, defects)
     rules = list(_rules(parsed))
     if rules:
-        raise InputError(path, [_placed(Defect(where, problem), loc, lines) for loc, where, problem in rules])
+        raise InputError(path, [placed(rule, lines) for rule in rules])
     return _built(parsed)
 
 
-def _with_hint(defect: Defect, loc: tuple[int | str, ...]) -> Defect:
+Loc = tuple[int | str, ...]
+Rule = tuple[Loc, str, str]
+"""Path of a value, its place as people read it, what is wrong."""
+
+
+_E = TypeVar("_E", bound=Entry)
+
+
+def validated(form: type[_E], document: Any, at: Loc, lines: Lines | None) -> tuple[_E | None, list[Defect]]:
+    """Return a part of a document in its form, or None with what is wrong with it."""
+    try:
+        return form.model_validate(document), []
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+        places: list[Loc] = [(*at, *entry["loc"]) for entry in errors]
+        defects = validation_defects({**entry, "loc": loc} for entry, loc in zip(errors, places, strict=True))
+        return None, [_at_line(_with_hint(defect, loc), loc, lines) for defect, loc in zip(defects, places, strict=True)]
+
+
+_FORMS: dict[str, type[Entry]] = {"levels": LevelEntry, "array": ArrayEntry}
+
+
+def known_forms() -> dict[str, type[Entry]]:
+    """Return the form of each block by its key, for the spelling of unknown fields."""
+    return _FORMS
+
+
+def _with_hint(defect: Defect, loc: Loc) -> Defect:
     if defect.problem != "unknown field":
         return defect
-    forms: dict[str, type[BaseModel]] = {"levels": LevelEntry, "array": ArrayEntry}
-    form = forms.get(str(loc[0]), AcceleratorDocument) if len(loc) > 1 else AcceleratorDocument
+    blocks = [part for part in loc[:-1] if isinstance(part, str)]
+    form = _FORMS.get(blocks[-1], AcceleratorDocument) if blocks else AcceleratorDocument
     known = [field.alias or name for name, field in form.model_fields.items()]
     return Defect(defect.where, defect.problem + suggestion(str(loc[-1]), known))
 
 
-def _placed(defect: Defect, loc: tuple[int | str, ...], lines: Lines | None) -> Defect:
+def _at_line(defect: Defect, loc: Loc, lines: Lines | None) -> Defect:
     line = lines.of(loc) if lines is not None else None
     return defect if line is None else Defect(f"line {line}: {defect.where}" if defect.where else f"line {line}", defect.problem)
 
 
-Rule = tuple[tuple[int | str, ...], str, str]
+def placed(rule: Rule, lines: Lines | None) -> Defect:
+    """Return a broken rule as a defect, with its line where the document came from a file."""
+    loc, where, problem = rule
+    return _at_line(Defect(where, problem), loc, lines)
 
 
 def _rules(parsed: AcceleratorDocument) -> Iterator[Rule]:
     """Yield what the parts say against each other: path, place, problem."""
-    seen: dict[str, int] = {}
-    for index, level in enumerate(parsed.levels):
-        place = f"levels[{index}]"
-        if seen.setdefault(level.name, index) != index:
-            yield ("levels", index, "name"), f"{place}.name", f"levels[{seen[level.name]}] has the name {shown(level.name)} too"
-        if not level.holds:
-            yield ("levels", index, "holds"), f"{place}.holds", "must name at least one of W, I, O"
-        elif len(set(level.holds)) != len(level.holds):
-            yield ("levels", index, "holds"), f"{place}.holds", f"names a tensor twice, got {level.holds}"
-        if level.words_per_cycle is not None and level.words_per_cycle_per_column is not None:
-            problem = "has words_per_cycle too; give one of the two bandwidths"
-            yield ("levels", index, "words_per_cycle_per_column"), f"{place}.words_per_cycle_per_column", problem
-        if level.pj_per_word is None and parsed.energy is None:
-            problem = "is missing; give pJ per word, or energy: gemmini_40nm for the whole file"
-            yield ("levels", index), f"{place}.pj_per_word", problem
-    if parsed.array.row_dim == parsed.array.col_dim:
-        yield ("array", "col_dim"), "array.col_dim", f"must differ from row_dim {parsed.array.row_dim}"
+    yield from level_rules(parsed.levels, (), "", needs_energy=parsed.energy is None)
+    yield from array_rules(parsed.array, ("array",), "array")
     if parsed.energy is not None:
         yield from _energy_rules(parsed)
+
+
+def level_rules(levels: Sequence[LevelEntry], at: Loc, prefix: str, *, needs_energy: bool) -> Iterator[Rule]:
+    """Yield what the levels of one core say against each other."""
+    seen: dict[str, int] = {}
+    for index, level in enumerate(levels):
+        place, loc = f"{prefix}levels[{index}]", (*at, "levels", index)
+        if seen.setdefault(level.name, index) != index:
+            yield (*loc, "name"), f"{place}.name", f"{prefix}levels[{seen[level.name]}] has the name {shown(level.name)} too"
+        if not level.holds:
+            yield (*loc, "holds"), f"{place}.holds", "must name at least one of W, I, O"
+        elif len(set(level.holds)) != len(level.holds):
+            yield (*loc, "holds"), f"{place}.holds", f"names a tensor twice, got {level.holds}"
+        if level.words_per_cycle is not None and level.words_per_cycle_per_column is not None:
+            problem = "has words_per_cycle too; give one of the two bandwidths"
+            yield (*loc, "words_per_cycle_per_column"), f"{place}.words_per_cycle_per_column", problem
+        if level.pj_per_word is None and needs_energy:
+            file_wide = "" if prefix else ", or energy: gemmini_40nm for the whole file"
+            yield loc, f"{place}.pj_per_word", f"is missing; give pJ per word{file_wide}"
+
+
+def array_rules(array: ArrayEntry, at: Loc, place: str) -> Iterator[Rule]:
+    """Yield what the facts of an array say against each other."""
+    sides = [name for name in ("rows", "cols", "row_dim", "col_dim") if getattr(array, name) is not None]
+    ways = [bool(sides), array.unroll is not None, array.sizes is not None]
+    if sum(ways) != 1:
+        found = "nothing of these" if not any(ways) else "more than one of these"
+        yield at, place, f"give rows and cols, or unroll, or sizes; got {found}"
+        return
+    for side in ("rows", "cols"):
+        if sides and getattr(array, side) is None:
+            yield at, f"{place}.{side}", "is missing"
+    for dim in array.unroll or ():
+        if dim not in (*DIMS, "B"):
+            yield (*at, "unroll", dim), f"{place}.unroll.{dim}", f"must be one of {', '.join(DIMS)}, or B for P"
+    axes = [dim for dim, _ in unrolled(array)]
+    if sides and len(set(axes)) != len(axes):
+        yield (*at, "col_dim"), f"{place}.col_dim", f"must differ from row_dim {axes[0]}"
+    elif len(set(axes)) != len(axes):
+        yield (*at, "unroll"), f"{place}.unroll", "names P twice, once as B"
+
+
+def unrolled(array: ArrayEntry) -> tuple[tuple[str, int], ...]:
+    """Return (dim, extent) of the axes of an array; nothing where they are free."""
+    if array.sizes is not None:
+        return ()
+    if array.unroll is not None:
+        return tuple((_dim(dim), extent) for dim, extent in array.unroll.items())
+    return ((_dim(array.row_dim or "C"), array.rows or 0), (_dim(array.col_dim or "K"), array.cols or 0))
+
+
+def _dim(name: str) -> str:
+    return "P" if name == "B" else name
 
 
 def _energy_rules(parsed: AcceleratorDocument) -> Iterator[Rule]:
@@ -156,19 +233,18 @@ def _built(parsed: AcceleratorDocument) -> Accelerator:
     derived: dict[str, float] = {}
     if parsed.energy is not None:
         sizes = {level.name: level.size_bytes for level in parsed.levels if level.size_bytes is not None}
-        derived = gemmini_energy(sizes, parsed.array.cols)
-    levels = [
-        MemoryLevel(
-            name=level.name,
-            holds=tuple(level.holds),
-            pj_per_word=level.pj_per_word if level.pj_per_word is not None else derived[level.name],
-            size_bytes=level.size_bytes,
-            element_bytes=level.element_bytes,
-            words_per_cycle=level.words_per_cycle,
-            words_per_cycle_per_column=level.words_per_cycle_per_column,
-            block_words=level.block_words,
-            psum_words=level.psum_words,
-        )
-        for level in parsed.levels
-    ]
-    return Accelerator(parsed.name, (Core(parsed.name, PEArray(**parsed.array.model_dump()), tuple(levels)),))
+        derived = gemmini_energy(sizes, built_array(parsed.array).cols)
+    levels = tuple(built_level(level, derived) for level in parsed.levels)
+    return Accelerator(parsed.name, (Core(parsed.name, built_array(parsed.array), levels),))
+
+
+def built_array(entry: ArrayEntry) -> PEArray:
+    """Return the array that an entry describes."""
+    return PEArray(unrolled(entry), tuple(entry.sizes or ()), entry.mac_pj)
+
+
+def built_level(entry: LevelEntry, derived: Mapping[str, float]) -> MemoryLevel:
+    """Return the level that an entry describes; `derived` has the energies that it leaves open."""
+    energy = entry.pj_per_word if entry.pj_per_word is not None else derived[entry.name]
+    facts = entry.model_dump(exclude={"name", "holds", "pj_per_word"})
+    return MemoryLevel(entry.name, tuple(entry.holds), energy, **facts)

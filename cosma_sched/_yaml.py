@@ -29,8 +29,15 @@ class Lines:
         return self._lines.get(path)
 
 
-def decode_yaml(name: str, content: bytes) -> tuple[Any, Lines]:
+def decode_yaml(name: str, content: bytes, *, number_keys: bool = False) -> tuple[Any, Lines]:
     """Decode one YAML document.
+
+    Parameters
+    ----------
+    name, content
+        The file.
+    number_keys
+        Let whole numbers be keys, as the words that they are written with.
 
     Returns
     -------
@@ -58,7 +65,7 @@ def decode_yaml(name: str, content: bytes) -> tuple[Any, Lines]:
         raise InputError(name, "is not usable YAML: nested too deeply") from error
     if root is None:
         raise InputError(name, "is empty")
-    reader = _Reader(name)
+    reader = _Reader(name, number_keys)
     try:
         return reader.value(root, ()), reader.lines
     except RecursionError as error:
@@ -68,10 +75,11 @@ def decode_yaml(name: str, content: bytes) -> tuple[Any, Lines]:
 class _Reader:
     """Turn nodes into values and count them."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, number_keys: bool) -> None:
         import yaml
 
         self.name = name
+        self._number_keys = number_keys
         self.lines = Lines()
         self._nodes = 0
         self._open: set[int] = set()
@@ -103,6 +111,8 @@ class _Reader:
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
             key = self._scalar(key_node, line) if isinstance(key_node.value, str) else None
+            if self._number_keys and isinstance(key, int) and not isinstance(key, bool):
+                key = str(key)
             if not isinstance(key, str):
                 raise InputError(self.name, [Defect(f"line {line}", f"a key must be a word, got {shown(key)}")])
             if key in result:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from cosma_sched.accelerator import Accelerator, MemoryLevel
+from cosma_sched.accelerator import Accelerator, Core, MemoryLevel, PEArray
 from cosma_sched.errors import Defect, InputError
 from cosma_sched.mapping.layer import RELEVANT, C, K, Layer, N, P, Q, R, S
 
@@ -110,15 +110,26 @@ def machine_of(accelerator: Accelerator) -> Machine:
     InputError
         If its levels are not registers for W, an accumulator for O, a scratchpad for W and I, and DRAM for all, or a fact is missing.
     """
-    core = accelerator.core
-    defects = list(_structure_defects(core.levels, core.array.row_dim, core.array.col_dim))
+    return machine_of_core(accelerator.core, accelerator.name)
+
+
+def machine_of_core(core: Core, name: str) -> Machine:
+    """Return the facts of one core of the Gemmini kind, `name` standing for it in messages.
+
+    Raises
+    ------
+    InputError
+        As `machine_of`.
+    """
+    array = core.array or PEArray()
+    defects = list(_structure_defects(core.levels, array))
     if defects:
-        raise InputError(accelerator.name, defects)
+        raise InputError(name, defects)
     register, accumulator, scratchpad, dram = core.levels
     return Machine(
-        rows=core.array.rows,
-        cols=core.array.cols,
-        mac_pj=core.array.mac_pj,
+        rows=array.rows,
+        cols=array.cols,
+        mac_pj=array.mac_pj,
         register_pj=register.pj_per_word,
         accumulator_pj=accumulator.pj_per_word,
         scratchpad_pj=scratchpad.pj_per_word,
@@ -134,15 +145,16 @@ def machine_of(accelerator: Accelerator) -> Machine:
     )
 
 
-def _structure_defects(levels: Sequence[MemoryLevel], row_dim: str, col_dim: str) -> list[Defect]:
+def _structure_defects(levels: Sequence[MemoryLevel], array: PEArray) -> list[Defect]:
     held = [sorted(level.holds) for level in levels]
     if held != [["W"], ["O"], ["I", "W"], ["I", "O", "W"]]:
         listed = ", ".join(f"{level.name} [{''.join(level.holds)}]" for level in levels)
         needed = "a register for W, an accumulator for O, a scratchpad for W and I, DRAM for all"
         return [Defect("levels", f"mapping needs {needed}; got {listed}")]
     defects = []
-    if (row_dim, col_dim) != ("C", "K"):
-        defects.append(Defect("array", f"mapping spreads C over rows and K over columns; got {row_dim} and {col_dim}"))
+    if [dim for dim, _ in array.unroll] != ["C", "K"]:
+        got = " and ".join(dim for dim, _ in array.unroll) or "no dims"
+        defects.append(Defect("array", f"mapping spreads C over rows and K over columns; got {got}"))
     facts = [(1, "size_bytes"), (1, "words_per_cycle_per_column"), (2, "size_bytes"), (2, "words_per_cycle"), (3, "words_per_cycle")]
     defects += [Defect(f"levels[{i}].{fact}", "is missing; mapping needs it") for i, fact in facts if getattr(levels[i], fact) is None]
     return defects

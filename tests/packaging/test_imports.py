@@ -17,7 +17,11 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffi
 # import from each other too.
 LAYERS = (
     ("errors", "units", "files", "extras", "data"),
-    ("graph", "_graph_document", "_buffer", "_yaml", "accelerator", "_accelerator_document", "result", "_result_document", "progress"),
+    (
+        *("graph", "_graph_document", "_buffer", "_yaml", "accelerator", "_accelerator_document", "_accelerator_cores"),
+        *(f"frontends.{name}" for name in ("stream_hardware", "_stream_core", "_stream_values")),  # read no graphs, only accelerators
+        *("result", "_result_document", "progress"),
+    ),
     ("frontends",),
     ("backends",),
     tuple(f"memory.{name}" for name in ("problem", "plan", "_documents", "verify")),
