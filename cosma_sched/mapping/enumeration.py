@@ -282,6 +282,19 @@ class LayerSpace:
         yield "KSQ|", moves_k & s_then_q
 
     def _score_order(self, name: str, t: _Pairs, fronts: Sequence[Front]) -> None:
+        counts = self._counts(name, t)
+        cost = cost_of(np, self.machine, self._float_shape, counts, t.sc, t.sk)
+        order = self._orders[name]
+        energy, cycles = np.rint(cost.energy_pj), np.ceil(cost.cycles)
+
+        def name_of(row: int) -> str:
+            return str(self._nest(int(t.weights[row]), int(t.activations[row]), order))
+
+        for front in fronts:
+            front.absorb(energy, cycles, cost.scratchpad_bytes, cost.dram_words, name_of)
+
+    def _counts(self, name: str, t: _Pairs) -> Counts:
+        """Return the accesses of tilings under one order."""
         first = name.removesuffix("|")
         w, o = t.w_tile * t.trips, t.o_bank * t.sk * t.trips
         fetches = t.trips
@@ -299,18 +312,8 @@ class LayerSpace:
         tile = t.base * p_axis.rows * q_axis.rows
         i = self._input(first, t, p_axis, q_axis, fetches)
         size_o = float(self.layer.size("O"))
-        macs = self._macs
         fills = np.where(t.moves_inside, t.w_tile * t.trips, w)
-        counts = Counts(macs, w, i, o, o - size_o, fills, macs / t.sc, t.w_tile, tile, t.o_bank, 1.0)
-        cost = cost_of(np, self.machine, self._float_shape, counts, t.sc, t.sk)
-        order = self._orders[name]
-        energy, cycles = np.rint(cost.energy_pj), np.ceil(cost.cycles)
-
-        def name_of(row: int) -> str:
-            return str(self._nest(int(t.weights[row]), int(t.activations[row]), order))
-
-        for front in fronts:
-            front.absorb(energy, cycles, cost.scratchpad_bytes, cost.dram_words, name_of)
+        return Counts(self._macs, w, i, o, o - size_o, fills, self._macs / t.sc, t.w_tile, tile, t.o_bank, 1.0)
 
     @property
     def _macs(self) -> float:
