@@ -96,7 +96,7 @@ def decode_buffer_csv(path: str, content: bytes, *, capacity_bytes: int | None =
     defects = list(_header_defects(columns))
     names = [_SYNONYMS.get(column, column) for column in columns]
     is_complete = set(_NEEDED) <= set(names)  # if not, the columns that are there are looked at all the same
-    buffers: list[Buffer] = []
+    buffers: list[Buffer] = []  # of rows with mistakes too, as far as their pins can be looked at
     kept: list[tuple[int, tuple[str, ...]]] = []
     seen: dict[str, int] = {}
     for line, cells in rows:
@@ -129,18 +129,19 @@ def pin_defects(buffers: Sequence[Buffer], capacity_bytes: int | None, places: S
     places
         Where each buffer stands, for the message; its name where None.
     """
-    pinned: list[tuple[int, int]] = []
-    for index, buffer in enumerate(buffers):
-        if buffer.offset is None:
-            continue
-        end = buffer.offset + buffer.size_bytes
+    alive: list[tuple[int, int]] = []
+    pinned = [(buffer.lower, index, buffer.offset) for index, buffer in enumerate(buffers) if buffer.offset is not None]
+    for lower, index, offset in sorted(pinned):
+        buffer, end = buffers[index], offset + buffers[index].size_bytes
         if capacity_bytes is not None and end > capacity_bytes:
-            yield index, f"pins {shown(buffer.name)} to bytes {buffer.offset} to {end}, above the capacity {capacity_bytes}"
-        for other, offset in pinned:
-            if (time := _meeting(buffers[other], offset, buffer, buffer.offset)) is not None:
-                place = f" ({places[other]})" if places else ""
-                yield index, f"pins {shown(buffer.name)} onto {shown(buffers[other].name)}{place} at time {time}"
-        pinned.append((index, buffer.offset))
+            yield index, f"pins {shown(buffer.name)} to bytes {offset} to {end}, above the capacity {capacity_bytes}"
+        alive = [(other, at) for other, at in alive if buffers[other].upper > lower]
+        for other, at in alive:
+            if (time := _meeting(buffers[other], at, buffer, offset)) is not None:
+                first, second = sorted((index, other))
+                place = f" ({places[first]})" if places else ""
+                yield second, f"pins {shown(buffers[second].name)} onto {shown(buffers[first].name)}{place} at time {time}"
+        alive.append((index, offset))
 
 
 def aligned(buffer: Buffer, align_bytes: int) -> Buffer:
@@ -226,7 +227,7 @@ class _Row:
         self._align_bytes, self._is_inclusive = align_bytes, is_inclusive
 
     def buffer(self, seen: dict[str, int]) -> Buffer | None:
-        """Return the buffer, None where something is wrong; `seen` holds the line of each id."""
+        """Return the buffer, None where too much is wrong for one; `seen` holds the line of each id."""
         name = self.cells.get("id", f"line {self.line}")
         if not name:
             self._wrong("id", "must not be empty")
@@ -238,7 +239,7 @@ class _Row:
         pin = self._integer("offset") if self.cells.get("offset") else None
         hint = self._integer("hint") if self.cells.get("hint") else None
         gaps = tuple(self._gaps())
-        if self.defects or lower is None or upper is None or size is None or alignment is None:
+        if lower is None or upper is None or size is None or alignment is None:
             return None
         hint = None if hint is None or hint < 0 else hint  # MiniMalloc: a negative hint is none
         common = math.lcm(alignment, self._align_bytes) if alignment > 0 else alignment
@@ -247,6 +248,8 @@ class _Row:
         except InputError as error:
             for defect in error.defects:
                 self._take_over(defect, lower, upper)
+            if {defect.where.partition("[")[0] for defect in error.defects} <= {"gaps", "offset"} and pin is not None and pin >= 0:
+                return Buffer(name, lower, upper + self._is_inclusive, size, 1, pin)  # the pin itself can still be looked at
             return None
 
     def _lifetime(self) -> tuple[int | None, int | None]:

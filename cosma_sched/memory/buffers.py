@@ -182,9 +182,9 @@ def _refuse_idle_options(found: BufferSet, order: str | None, reading: Mapping[s
     if order is not None and order != "given":
         raise UsageError(f"order must be given, got {shown(order)}: packing keeps the lifetimes it gets; plan_memory looks for an order")
     if not is_network and order is not None:
-        raise UsageError(f"{found.name} holds lifetimes, no network: an order has no meaning for it")
+        raise UsageError(f"{found.name} holds lifetimes, no network: an order cannot apply to it")
     if not is_network and any(value not in (None, {}) for value in reading.values()):
-        raise UsageError(f"{found.name} holds lifetimes, no network: {', '.join(reading)} have no meaning for it")
+        raise UsageError(f"{found.name} holds lifetimes, no network: {' and '.join(reading)} cannot apply to it")
 
 
 def _checked(found: BufferSet, capacity_bytes: int | None, align_bytes: int) -> BufferSet:

@@ -20,14 +20,14 @@ from cosma_sched.progress import Clock
 SHARE_FOR_ENOUGH = 0.25
 """Of the time that is left, for the least capacity; that nothing fits has been proven by then."""
 SECONDS_FOR_ENOUGH = 5.0
-SECONDS_AT_ONCE = 0.2
-"""The same where the load already is the answer, which is given at once."""
+SECONDS_AT_ONCE, FEW = 0.2, 64
+"""The same where the load already is the answer, which is given at once, and there are more than these few buffers."""
 SECONDS_FOR_WITNESSES = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A stretch of time, half-open, in which the same bytes are live."""
+    """A stretch of time, half-open, in which the same buffers hold the same bytes."""
 
     lower: int
     upper: int
@@ -35,20 +35,19 @@ class Span:
 
 
 def load_spans(buffers: Iterable[Buffer]) -> list[Span]:
-    """Return the load over time: neighbours differ, and times without buffers have load 0."""
+    """Return the load over time, cut wherever a buffer begins, ends or changes; times without buffers have load 0."""
     change: dict[int, int] = {}
     for buffer in buffers:
         times = sorted({buffer.lower, buffer.upper, *(time for gap in buffer.gaps for time in (gap.lower, gap.upper))})
         before = 0
         for time in times:
             now = held_bytes(buffer, time)
-            change[time] = change.get(time, 0) + now - before
+            if buffer.size_bytes:
+                change[time] = change.get(time, 0) + now - before
             before = now
     spans: list[Span] = []
     load, begin = 0, None
     for time in sorted(change):
-        if not change[time]:
-            continue
         if begin is not None:
             spans.append(Span(begin, time, load))
         load, begin = load + change[time], time
@@ -86,7 +85,8 @@ def explain(
         The clash, a larger capacity that is enough, the reason.
     """
     clash = _clashing(buffers, packing.clash, capacity_bytes, clock, seed) if packing.clash else None
-    limit = SECONDS_AT_ONCE if packing.overload_time is not None else SECONDS_FOR_ENOUGH
+    is_quick = packing.overload_time is not None and len(buffers) > FEW
+    limit = SECONDS_AT_ONCE if is_quick else SECONDS_FOR_ENOUGH
     left = limit if clock.remaining is None else min(limit, max(SECONDS_AT_ONCE, SHARE_FOR_ENOUGH * clock.remaining))
     enough = _enough(buffers, packing.bound_bytes, Clock(left), seed, workers)
     return clash, enough, _reason(buffers, packing, capacity_bytes, clash, enough)

@@ -61,13 +61,11 @@ class _Search:
     def _extend(self, free: list[int], least: int) -> bool:
         if not free:
             return True
-        for index in free:
-            self._left -= 1
-            if self._left < 0:
-                return False
-            offset = self._place(index, least)
-            if offset is None:
-                continue
+        self._left -= len(free)
+        places = [(self._place(index, least), index) for index in free] if self._left > 0 else []
+        for offset, index in places:
+            if offset is None or any(other is None for other, _ in places):
+                return False  # what finds no place now finds none later: places only rise
             self._offsets[index] = offset
             if self._extend([other for other in free if other != index], offset):
                 return True

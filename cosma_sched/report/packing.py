@@ -49,7 +49,7 @@ def packing_lines(
         return [*lines, *_clash_lines(result, width, all_rows), *_enough_lines(result)]
     if explain:
         lines += _tight_lines(result, width, all_rows)
-    if result.offsets is not None:
+    if result.offsets:
         lines += ["", *_buffer_table(result.buffers, result.offsets, width, all_rows)]
     return lines
 
@@ -161,15 +161,20 @@ def _picture(spans: Sequence[Span], limit: int) -> list[str]:
 
 
 def _grouped(spans: Sequence[Span]) -> list[tuple[int, int, int]]:
-    if len(spans) <= _MOST_ROWS:
-        return [(span.lower, span.upper, span.load_bytes) for span in spans]
+    bars = _merged([(span.lower, span.upper, span.load_bytes) for span in spans])
+    if len(bars) <= _MOST_ROWS:
+        return bars
     first, last = spans[0].lower, spans[-1].upper
     step = -(-(last - first) // _MOST_ROWS)
     found: dict[int, int] = {}
     for span in spans:
         for place in range((span.lower - first) // step, (span.upper - 1 - first) // step + 1):
             found[place] = max(found.get(place, 0), span.load_bytes)
-    bars = [(first + place * step, min(last, first + (place + 1) * step), load) for place, load in sorted(found.items())]
+    return _merged([(first + place * step, min(last, first + (place + 1) * step), load) for place, load in sorted(found.items())])
+
+
+def _merged(bars: Sequence[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Join neighbours of equal load."""
     runs = [list(run) for _, run in groupby(bars, key=lambda bar: bar[2])]
     return [(run[0][0], run[-1][1], run[0][2]) for run in runs]
 
