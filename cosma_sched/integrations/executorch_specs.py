@@ -145,7 +145,8 @@ def _names(specs: Sequence[Spec], graph_module: Any) -> dict[int, str]:
     """Return a name for each spec by its identity: the first node that carries it, else its place in the list."""
     names: dict[int, str] = {}
     graph = getattr(graph_module, "graph", None)
-    for node in getattr(graph, "nodes", ()):
+    # The operator that writes a tensor says more than the allocation before it.
+    for node in sorted(getattr(graph, "nodes", ()), key=lambda node: str(node.name).startswith("alloc")):
         carried = node.meta.get("spec")
         for spec in carried if isinstance(carried, list | tuple) else [carried]:
             names.setdefault(id(spec), f'tensor "{node.name}"')
