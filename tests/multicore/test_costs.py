@@ -194,6 +194,11 @@ def test_answers_are_kept_on_disk_and_spoilt_ones_are_made_anew(tmp_path: Path) 
 
 # Tables
 
+
+def _entry(name: str, cycles: int, energy: int) -> dict[str, Any]:
+    return {"node": "mm", "core": name, "latency_cycles": cycles, "energy_pj": energy}
+
+
 DUAL = machine(core(0, unroll={"P": 4}), core(1, unroll={"P": 4}))
 
 
@@ -221,12 +226,7 @@ COMMAS = "layer,core,latency_cycles,energy_pj\nmm,0,100,7\nmm,1,200,9\n"
         ("a.yaml", OURS),
         ("core_cost_lut.yaml", STREAM),
         ("a.csv", COMMAS),
-        (
-            "a.json",
-            json.dumps(
-                {"costs": [{"node": "mm", "core": c, "latency_cycles": l, "energy_pj": e} for c, l, e in ((0, 100, 7), (1, 200, 9))]}
-            ),
-        ),
+        ("a.json", json.dumps({"costs": [_entry("0", 100, 7), _entry("1", 200, 9)]})),
     ],
 )
 def test_every_form_of_table_says_the_same(tmp_path: Path, name: str, text: str) -> None:
