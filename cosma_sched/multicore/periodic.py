@@ -12,10 +12,14 @@ from dataclasses import dataclass
 
 from cosma_sched.errors import InfeasibleError, Reason
 from cosma_sched.multicore.modulo import Edge, PeriodicSystem, Stay, Task, search
+from cosma_sched.multicore.modulo_exact import place_exactly
 from cosma_sched.multicore.platform import OFFCHIP, Route
 from cosma_sched.multicore.problem import TileKind
 from cosma_sched.multicore.schedule import NodeRun, Period, Transfer
 from cosma_sched.multicore.tile_loop import BodyTile, TileLoop, name_in, run_name
+
+MOST_EXACT = 80
+"""Tasks of a body that CP-SAT is asked to place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,12 +229,26 @@ class _Builder:
         self.edges.append(Edge(before, after, self.tasks[before].duration))
 
 
-def plan_loop(loop: TileLoop) -> PeriodicPlan | None:
-    """Return a periodic plan with the shortest II that was found, or None where the body does not fit on chip."""
+def plan_loop(loop: TileLoop, *, exact_seconds: float = 0.0, seed: int = 0) -> PeriodicPlan | None:
+    """Return a periodic plan with the shortest II that was found, or None where the body does not fit on chip.
+
+    Parameters
+    ----------
+    loop
+        What repeats.
+    exact_seconds
+        How long CP-SAT may look for the II of the bound where placing did not reach it and the body is small.
+    seed
+        Of that search.
+    """
     system, moves = system_of(loop)
     if any(room is not None and room < 0 for room in system.room.values()):
         return None
     found = search(system)
+    least = system.least_ii()
+    if exact_seconds > 0 and len(system.tasks) <= MOST_EXACT and (found is None or found[0] > least):
+        starts = place_exactly(system, least, time_limit=exact_seconds, seed=seed, hint=None if found is None else found[1])
+        found = found if starts is None else (least, starts)
     return None if found is None else PeriodicPlan(loop, system, moves, tuple(found[1]), found[0])
 
 
