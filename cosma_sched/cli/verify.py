@@ -25,7 +25,7 @@ def command(
     json: Json = False,
     debug: Debug = False,
 ) -> Action:
-    """Check every claim of a saved result: a memory plan against its model, a mapping from the file alone or, with --model, against it too.
+    """Check every claim of a saved result: a memory plan against its model, a packing against its buffers' file, a mapping by itself.
 
     Example: cosma-sched verify plan.json
     """

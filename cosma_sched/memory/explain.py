@@ -117,13 +117,13 @@ def _enough(buffers: Sequence[Buffer], bound_bytes: int, clock: Clock, seed: int
     answer = least_height(buffers, clock=clock, seed=seed, workers=workers)
     if answer.offsets is None or answer.height_bytes is None or answer.height_bytes < bound_bytes:
         return None
-    return Enough(answer.height_bytes, answer.offsets)
+    return Enough(answer.height_bytes, max(bound_bytes, answer.bound_bytes), answer.offsets)
 
 
 def _reason(buffers: Sequence[Buffer], packing: Packing, capacity_bytes: int, clash: Clashing | None, enough: Enough | None) -> Reason:
     levers: tuple[Lever, ...] = ()
     if enough is not None:
-        is_least = enough.capacity_bytes == packing.bound_bytes
+        is_least = enough.capacity_bytes == enough.bound_bytes
         levers = (Lever("--capacity", enough.capacity_bytes, "the least" if is_least else "the least that was found"),)
     if packing.overload_time is not None:
         demand, time = max((span.load_bytes, -span.lower) for span in load_spans(buffers))

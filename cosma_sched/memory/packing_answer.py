@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from cosma_sched.errors import InputError
@@ -55,12 +55,15 @@ class Enough:
     Parameters
     ----------
     capacity_bytes
-        The least that was found; the answer's bound says how much less could be enough.
+        The least that was found.
+    bound_bytes
+        Proven: less is not enough.
     offsets
         In the order of the buffers.
     """
 
     capacity_bytes: int
+    bound_bytes: int
     offsets: tuple[int, ...]
 
 
@@ -144,7 +147,7 @@ class PackingResult(Answer):
                 "without": [{"buffer": rest.buffer, "offsets": dict(rest.offsets)} for rest in self.clash.without],
             }
         if self.enough is not None:
-            document["enough"] = {"capacity_bytes": self.enough.capacity_bytes, "offsets": list(self.enough.offsets)}
+            document["enough"] = {**asdict(self.enough), "offsets": list(self.enough.offsets)}
         document["provenance"] = self.provenance.to_json()
         offsets = self.offsets if self.offsets is not None else (None,) * len(self.buffers)
         document["buffers"] = [_entry(buffer, offset) for buffer, offset in zip(self.buffers, offsets, strict=True)]
@@ -237,6 +240,6 @@ def _decode(document: Mapping[str, Any]) -> PackingResult:
             clash["irreducible"],
             tuple(Without(rest["buffer"], tuple(rest["offsets"].items())) for rest in clash["without"]),
         ),
-        enough=None if enough is None else Enough(enough["capacity_bytes"], tuple(enough["offsets"])),
+        enough=None if enough is None else Enough(enough["capacity_bytes"], enough["bound_bytes"], tuple(enough["offsets"])),
         reasons=tuple(reason_from_json(reason) for reason in document.get("reasons", ())),
     )

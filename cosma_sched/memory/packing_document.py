@@ -56,6 +56,7 @@ class EnoughEntry(Entry):
     """The block ``enough``."""
 
     capacity_bytes: _Count
+    bound_bytes: _Count
     offsets: list[StrictInt]
 
 

@@ -257,8 +257,11 @@ def _enough(result: PackingResult) -> Iterator[PackingViolation]:
     asked = result.capacity_bytes
     if asked is None or capacity <= asked or result.status != Status.INFEASIBLE:
         yield PackingViolation("enough", f"capacity_bytes {capacity} does not go with status {result.status} at {_said(asked)}")
-    if capacity < result.bound_bytes:
-        yield PackingViolation("enough", f"capacity_bytes {capacity} is below bound_bytes {result.bound_bytes}")
+    bound = result.enough.bound_bytes
+    if not result.bound_bytes <= bound <= capacity:
+        yield PackingViolation("enough", f"bound_bytes {bound} does not lie between the answer's {result.bound_bytes} and {capacity}")
+    elif bound > result.bound_bytes and fits_after_all(result.buffers, bound - 1):
+        yield PackingViolation("enough", f"bound_bytes says {bound}, but there is a packing below it")
     height = max((o + b.size_bytes for b, o in zip(result.buffers, result.enough.offsets, strict=True)), default=0)
     if height != capacity:
         yield PackingViolation("enough", f"capacity_bytes says {capacity}, its offsets need {height}")

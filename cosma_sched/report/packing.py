@@ -21,6 +21,7 @@ _MOST_TIMES = 3
 _BAR = 40
 _STOPS = {Termination.TIME_LIMIT: "stopped by the time limit", Termination.INTERRUPTED: "interrupted"}
 _PROOFS = {"search": "the canonical search", "cpsat": "CP-SAT", "pins": "pins and sizes"}
+_FINDERS = {"heuristic": "first-fit and best-fit", "search": "the canonical search", "cpsat": "CP-SAT"}
 _LOAD = "the bytes live at one time"
 
 
@@ -75,17 +76,25 @@ def _facts(result: PackingResult) -> Iterator[tuple[str, str]]:
 
 def _status(result: PackingResult) -> str:
     if result.status == Status.OPTIMAL:
-        return "optimal: packed, and no packing is lower"
+        return f"optimal: packed{_found_by(result)}, and no packing is lower"
     if result.status == Status.INFEASIBLE:
         return f"infeasible, proven by {_PROOFS.get(result.proved_by, _LOAD)}"
     if result.status == Status.FEASIBLE and result.termination == Termination.EXHAUSTED:
-        return "feasible: packed within the capacity; --minimize looks for the least height"
+        return f"feasible: packed{_found_by(result)}; --minimize looks for the least height"
     return f"{result.status}, {_STOPS.get(result.termination, str(result.termination))}"
 
 
+def _found_by(result: PackingResult) -> str:
+    return f" by {_FINDERS[result.proved_by]}" if result.proved_by in _FINDERS and not _is_searched(result) else ""
+
+
+def _is_searched(result: PackingResult) -> bool:
+    """Return whether the bound is above what sizes, pins and the load prove."""
+    return result.bound_bytes > max([result.load_bytes, *(buffer.size_bytes + (buffer.offset or 0) for buffer in result.buffers)])
+
+
 def _bound_proof(result: PackingResult) -> str:
-    least = max([result.load_bytes, *(buffer.size_bytes + (buffer.offset or 0) for buffer in result.buffers)])
-    if result.bound_bytes > least:
+    if _is_searched(result):
         return f"proven by {_PROOFS.get(result.proved_by, 'search')}"
     return f"proven by {_LOAD if result.bound_bytes == result.load_bytes else 'pins and sizes'}"
 
@@ -215,8 +224,9 @@ def _demands(buffer: Buffer) -> str:
 def _enough_lines(result: PackingResult) -> list[str]:
     if result.enough is None:
         return ["", f"no packing was found in time; at least {number(result.bound_bytes)} bytes are needed"]
-    is_least = result.enough.capacity_bytes == result.bound_bytes
-    least = "the least that is enough" if is_least else f"the least that was found; less than {number(result.bound_bytes)} is not enough"
+    is_least = result.enough.capacity_bytes == result.enough.bound_bytes
+    below = f"the least that was found; less than {number(result.enough.bound_bytes)} is not enough"
+    least = "the least that is enough" if is_least else below
     return ["", f"works with {format_bytes(result.enough.capacity_bytes)}, {least}"]
 
 

@@ -32,7 +32,7 @@ def test_a_packing_as_low_as_the_load_is_optimal(run: Run, table: Path) -> None:
     done = run("pack", table, "--capacity", 12)
     assert (done.code, done.err) == (0, "")
     assert "buffers.csv: 5 buffers, capacity 12 B" in done.out
-    assert "optimal: packed, and no packing is lower" in done.out
+    assert "optimal: packed by first-fit and best-fit, and no packing is lower" in done.out
     assert "offset  buffer  bytes  lower  upper" in done.out
 
 

@@ -13,7 +13,7 @@ import pytest
 import cosma_sched as cs
 from cosma_sched.errors import Lever
 from cosma_sched.graph import Buffer, BufferGap
-from cosma_sched.memory.packing_answer import Clashing, Enough, PackingResult, Without
+from cosma_sched.memory.packing_answer import Clashing, PackingResult, Without
 from cosma_sched.memory.second_search import fits_after_all
 from cosma_sched.memory.verify_packing import load_of, verify_packing
 from tests.memory.packing_reference import brute_force, faults, pinch, random_buffers
@@ -182,9 +182,10 @@ def test_a_clash_goes_with_an_infeasible_answer_only() -> None:
 def test_the_capacity_that_is_said_to_be_enough_is_checked(by: int) -> None:
     result = infeasible()
     assert result.enough is not None
-    assert "enough" in rules(result.replace(enough=Enough(result.enough.capacity_bytes + by, result.enough.offsets)))
+    assert "enough" in rules(result.replace(enough=replace(result.enough, capacity_bytes=result.enough.capacity_bytes + by)))
+    assert "enough" in rules(result.replace(enough=replace(result.enough, bound_bytes=result.enough.bound_bytes + by)))
     offsets = (99 * by, *result.enough.offsets[1:])
-    assert "enough" in rules(result.replace(enough=Enough(result.enough.capacity_bytes, offsets)))
+    assert "enough" in rules(result.replace(enough=replace(result.enough, offsets=offsets)))
 
 
 @pytest.mark.parametrize("answer", [infeasible, overloaded])
