@@ -8,10 +8,11 @@ of the output, which stay on chip for the pass. So each weight is read once per 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from cosma_sched.errors import UsageError
+from cosma_sched.multicore.costs import NodeCost
 from cosma_sched.multicore.periodic import PeriodicPlan, plan_loop, unroll
 from cosma_sched.multicore.platform import Platform
 from cosma_sched.multicore.problem import Semantics, TileKind
@@ -44,12 +45,12 @@ class GatedLayer:
 
 @dataclass(frozen=True, slots=True)
 class GatedCosts:
-    """Cycles of the pieces; silu and mul are those of one token_piece and the hidden columns of one vector core."""
+    """Cycles and picojoules of the pieces by core; silu and mul are those of one token_piece and the hidden columns of one vector core."""
 
-    gate_up: int
-    down: int
-    silu: int
-    mul: int
+    gate_up: Mapping[str, NodeCost]
+    down: Mapping[str, NodeCost]
+    silu: Mapping[str, NodeCost]
+    mul: Mapping[str, NodeCost]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +149,7 @@ class _Body:
                 for core in team.cores:
                     reads = (f"{tag} x s{step}", f"{tag} {weight} c{core} p{part}")
                     name = f"{tag} {tensor} c{core} s{step} p{part}"
-                    self._node(name, tensor, core, pieces * self.costs.gate_up, reads, f"{tag} {tensor} c{core} s{step}")
+                    self._node(name, tensor, core, pieces, self.costs.gate_up, reads, f"{tag} {tensor} c{core} s{step}")
 
     def _join(self, tag: str, team: Team, step: int) -> None:
         pieces = self.tiling.step // self.layer.token_piece
@@ -159,8 +160,8 @@ class _Body:
             for tensor in ("silu", "h"):
                 self._tile(f"{mark} {tensor}", size)
             gates, ups = ([f"{tag} {tensor} c{core} s{step}" for core in cores] for tensor in ("gate", "up"))
-            self._node(f"{mark} silu", "silu", str(vector), pieces * self.costs.silu, tuple(gates), f"{mark} silu")
-            self._node(f"{mark} mul", "mul", str(vector), pieces * self.costs.mul, (f"{mark} silu", *ups), f"{mark} h")
+            self._node(f"{mark} silu", "silu", str(vector), pieces, self.costs.silu, tuple(gates), f"{mark} silu")
+            self._node(f"{mark} mul", "mul", str(vector), pieces, self.costs.mul, (f"{mark} silu", *ups), f"{mark} h")
 
     def _down(self, tag: str, team: Team) -> None:
         layer, tiling = self.layer, self.tiling
@@ -173,15 +174,19 @@ class _Body:
                 for core in team.cores:
                     reads = (*blocks, f"{tag} w3 c{core} p{part}")
                     name = f"{tag} down c{core} s{step} p{part}"
-                    self._node(name, "down", core, pieces * self.costs.down, reads, f"{tag} y c{core} p{part} s{step}")
+                    self._node(name, "down", core, pieces, self.costs.down, reads, f"{tag} y c{core} p{part} s{step}")
 
     def _tile(
         self, name: str, elements: int, kind: TileKind = TileKind.ACTIVATION, in_each: str = "iteration", is_output: bool = False
     ) -> None:
         self.tiles.append(BodyTile(name, elements * self.layer.element_bytes, kind, in_each, is_output))
 
-    def _node(self, name: str, layer: str, core: str, cycles: int, reads: tuple[str, ...], writes: str) -> None:
-        self.nodes.append(BodyNode(name, layer, core, cycles, 0, reads, writes))
+    def _node(
+        self, name: str, layer: str, core: str, pieces: int, costs: Mapping[str, NodeCost], reads: tuple[str, ...], writes: str
+    ) -> None:
+        cycles = {key: pieces * cost.cycles for key, cost in costs.items()}
+        energy = {key: pieces * cost.energy_pj for key, cost in costs.items()}
+        self.nodes.append(BodyNode(name, layer, core, cycles, energy, reads, writes))
 
 
 def tilings(layer: GatedLayer, teams: int, width: int) -> Iterator[Tiling]:
@@ -213,10 +218,10 @@ def best_plan(
 
 
 def least_latency(loop: TileLoop) -> int:
-    """Return a bound on what a plan of this loop can reach: the busiest core over all passes."""
+    """Return what no plan with these cores goes below: the busiest core over all passes."""
     load: dict[str, int] = {}
     for node in loop.nodes:
-        load[node.core] = load.get(node.core, 0) + node.cycles
+        load[node.core] = load.get(node.core, 0) + node.cycles[node.core]
     return max(load.values()) * loop.iterations * loop.passes
 
 
@@ -224,8 +229,3 @@ def latency_of(plan: PeriodicPlan) -> int:
     """Return the exact latency of all passes and iterations."""
     listed = unroll(plan, listed=0)
     return max(transfer.end for transfer in listed.transfers)
-
-
-def with_tokens(layer: GatedLayer, tokens: int) -> GatedLayer:
-    """Return the layer for another number of tokens."""
-    return replace(layer, tokens=tokens)

@@ -23,7 +23,7 @@ MOST_EXACT = 80
 
 
 @dataclass(frozen=True, slots=True)
-class Move:
+class BodyTransfer:
     """A transfer of a tile from one place to one or several others, on a chosen route."""
 
     tile: str
@@ -45,7 +45,7 @@ class Traffic:
         self._platform = loop.platform
         self.load: dict[str, int] = defaultdict(int)
 
-    def moves(self, tile: BodyTile, source: str, targets: Sequence[str]) -> list[Move]:
+    def moves(self, tile: BodyTile, source: str, targets: Sequence[str]) -> list[BodyTransfer]:
         """Return the transfers that bring a tile from a source to all targets: one each, or one for all over a bus."""
         apart = [(target, self._candidates(tile, source, target)) for target in targets]
         together = self._multicast(tile, source, targets)
@@ -56,12 +56,14 @@ class Traffic:
             and len(targets) > 1
             and self._after(together, tile) <= max(cost_apart, sum(route.cycles(tile.size_bytes) for _, route in single))
         ):
-            chosen = [Move(tile.name, source, tuple(targets), together, tile.size_bytes)]
+            chosen = [BodyTransfer(tile.name, source, tuple(targets), together, tile.size_bytes)]
             self._book(chosen)
             return chosen
         chosen = []
         for target, routes in apart:
-            chosen.append(Move(tile.name, source, (target,), min(routes, key=lambda route: self._after(route, tile)), tile.size_bytes))
+            chosen.append(
+                BodyTransfer(tile.name, source, (target,), min(routes, key=lambda route: self._after(route, tile)), tile.size_bytes)
+            )
             self._book(chosen[-1:])
         return chosen
 
@@ -85,7 +87,7 @@ class Traffic:
         cycles = route.cycles(tile.size_bytes)
         return max((self.load[resource] + cycles for resource in route.resources), default=0)
 
-    def _book(self, moves: Iterable[Move]) -> None:
+    def _book(self, moves: Iterable[BodyTransfer]) -> None:
         for move in moves:
             for resource in move.route.resources:
                 self.load[resource] += move.cycles
@@ -111,12 +113,12 @@ class PeriodicPlan:
 
     loop: TileLoop
     system: PeriodicSystem
-    moves: Mapping[int, Move]
+    moves: Mapping[int, BodyTransfer]
     starts: tuple[int, ...]
     ii: int
 
 
-def system_of(loop: TileLoop) -> tuple[PeriodicSystem, dict[int, Move]]:
+def system_of(loop: TileLoop) -> tuple[PeriodicSystem, dict[int, BodyTransfer]]:
     """Return one iteration of a loop as tasks with precedences, and which task is which transfer."""
     builder = _Builder(loop)
     for node in loop.nodes:
@@ -130,7 +132,7 @@ class _Builder:
         self.tasks: list[Task] = []
         self.edges: list[Edge] = []
         self.stays: list[Stay] = []
-        self.moves: dict[int, Move] = {}
+        self.moves: dict[int, BodyTransfer] = {}
         self.traffic = Traffic(loop)
         self._node = {node.name: node for node in loop.nodes}
         self._run: dict[str, int] = {}
@@ -142,7 +144,7 @@ class _Builder:
     def add(self, name: str) -> None:
         """Add a node's run, and the transfers of its tile if it is the one that completes it."""
         node = self._node[name]
-        position = self._task(Task(name, node.cycles, (f"core {node.core}",)))
+        position = self._task(Task(name, node.cycles[node.core], (f"core {node.core}",)))
         self._run[name] = position
         for tile in node.reads:
             self._after_tile(tile, node.core, position)
@@ -316,7 +318,7 @@ class _Unroller:
                 node = next(nodes)
                 self.runs.append(NodeRun(run_name(node.name, lap, number), node.layer, node.core, first, last))
 
-    def _one_after_the_other(self, moves: Sequence[Move], lap: int, start: int) -> int:
+    def _one_after_the_other(self, moves: Sequence[BodyTransfer], lap: int, start: int) -> int:
         """List transfers from a time on, each as soon as its resources are free; return when the last one ends."""
         free: dict[str, int] = defaultdict(lambda: start)
         end = start
@@ -328,12 +330,12 @@ class _Unroller:
             end = max(end, first + move.cycles)
         return end
 
-    def _transfer(self, move: Move, tile: str, start: int) -> None:
+    def _transfer(self, move: BodyTransfer, tile: str, start: int) -> None:
         end = start + move.cycles
         self.transfers.append(Transfer(tile, move.source, move.targets, start, end, move.size_bytes, move.route.resources))
 
 
-def _pass_inputs(loop: TileLoop) -> Iterator[Move]:
+def _pass_inputs(loop: TileLoop) -> Iterator[BodyTransfer]:
     traffic = Traffic(loop)
     for tile in loop.tiles:
         if tile.in_each == "pass" and tile.kind is not TileKind.ACTIVATION:
@@ -344,7 +346,7 @@ def _pass_inputs(loop: TileLoop) -> Iterator[Move]:
             yield from traffic.moves(tile, OFFCHIP, targets)
 
 
-def _pass_outputs(loop: TileLoop) -> Iterator[Move]:
+def _pass_outputs(loop: TileLoop) -> Iterator[BodyTransfer]:
     traffic = Traffic(loop)
     for tile in loop.tiles:
         if tile.in_each == "pass" and tile.is_output:

@@ -6,6 +6,7 @@ each iteration (weights, intermediates), those of scope ``pass`` last for the wh
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -34,13 +35,21 @@ class BodyTile:
 
 @dataclass(frozen=True, slots=True)
 class BodyNode:
-    """A computation node of one iteration, on the core that every iteration runs it on."""
+    """A computation node of one iteration, on the core that every iteration runs it on.
+
+    Parameters
+    ----------
+    core
+        The core it runs on.
+    cycles, energy_pj
+        By core, for every core that it might run on: the bounds are over all of them.
+    """
 
     name: str
     layer: str
     core: str
-    cycles: int
-    energy_pj: int
+    cycles: Mapping[str, int]
+    energy_pj: Mapping[str, int]
     reads: tuple[str, ...]
     writes: str
 
@@ -115,8 +124,7 @@ class TileLoop:
                     needs = {last_writer[tile] for tile in (*reads, writes) if tile in last_writer}
                     last_writer[writes] = len(nodes)
                     name = run_name(node.name, lap, number)
-                    costs = {node.core: node.cycles}, {node.core: node.energy_pj}
-                    nodes.append(Node(name, node.layer, *costs, reads, tuple(sorted(needs)), writes))
+                    nodes.append(Node(name, node.layer, node.cycles, node.energy_pj, reads, tuple(sorted(needs)), writes))
         return ScheduleProblem(self.name, tuple(nodes), tuple(tiles), self.platform, self.semantics)
 
 

@@ -1,0 +1,172 @@
+"""The table of a multi-core schedule: what it takes, what is proven, what each core does, where the time goes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+
+from cosma_sched.multicore.periods import listed_in_full
+from cosma_sched.multicore.platform import OFFCHIP
+from cosma_sched.multicore.problem import Objective
+from cosma_sched.multicore.schedule import Schedule
+from cosma_sched.report.layout import Column, facts, number, percent, printable, table
+from cosma_sched.result import Status, Termination
+from cosma_sched.units import short_bytes
+
+_STOPS = {
+    Termination.GAP_REACHED: "stopped at the gap that was asked for",
+    Termination.TIME_LIMIT: "stopped by the time limit",
+    Termination.INTERRUPTED: "interrupted",
+    Termination.EXHAUSTED: "no step left to take",
+}
+_MOST_ROWS = 20
+
+
+def schedule_lines(schedule: Schedule, name: str | None = None, *, width: int | None = None, all_rows: bool = False) -> list[str]:
+    """Return a schedule as a table.
+
+    Parameters
+    ----------
+    schedule
+        The answer.
+    name
+        Of the network.
+    width
+        Columns of the terminal, or None for no limit.
+    all_rows
+        A row for every core and resource instead of the first and busiest 20.
+    """
+    title = printable(name or schedule.provenance.model or "a network built in Python")
+    platform = printable(str(schedule.accelerator.get("name", "a platform")))
+    if not schedule.nodes:
+        return [f"{title} on {platform}", "", *facts([("status", str(schedule.status)), ("seconds", f"{schedule.seconds:.2f}")])]
+    full = listed_in_full(schedule)
+    counted = f"{len(full.nodes):,} nodes, {len(full.transfers):,} transfers"
+    lines = [f"{title} on {platform}: {counted}", "", *facts(_totals(schedule, full)), "", *_cores(full, width, all_rows)]
+    if resources := _resources(full, width, all_rows):
+        lines += ["", *resources]
+    if schedule.groups:
+        lines += ["", f"fusion groups: {len(schedule.groups)}", *(f"  {printable(', '.join(group))}" for group in schedule.groups)]
+    return [*lines, *(f"  warning: {printable(warning)}" for warning in schedule.warnings)]
+
+
+def _totals(schedule: Schedule, full: Schedule) -> Iterator[tuple[str, str]]:
+    bounds = schedule.bounds
+    yield "status", status_of(schedule)
+    yield "latency", f"{number(schedule.latency_cycles)} cycles (bound {_known(bounds.latency_cycles)}{_best(bounds.by_name, '')})"
+    if schedule.periods:
+        yield "periods", ", ".join(f"{p.iterations} x {number(p.ii_cycles)} cycles from {number(p.start)}" for p in schedule.periods[:4])
+    peak = short_bytes(schedule.peak_total_bytes or 0)
+    yield "peak", f"{peak} ({number(schedule.peak_total_bytes)} bytes on all cores; bound {_known(bounds.peak_bytes)})"
+    yield "counted", terms(schedule)
+    moved = schedule.offchip_bytes
+    yield "off-chip", f"{number(moved.read)} bytes read, {number(moved.write)} written, {number(moved.spilled)} of them spilled"
+    split = schedule.energy
+    yield (
+        "energy",
+        f"{number(schedule.energy_pj)} pJ: compute {number(split.compute)}, links {number(split.links)}, off-chip {number(split.offchip)}",
+    )
+    yield "time", _where_time_goes(full)
+    costs = schedule.costs
+    yield "costs", ", ".join([str(costs.get("provider", "given")), *map(str, costs.get("assumptions", ()))])
+    yield "gap", f"{percent(schedule.gap)} of {'peak' if schedule.objective is Objective.MEMORY else schedule.objective}, {schedule.scope}"
+    yield "verified", "yes" if schedule.verified else "no"
+    yield "seconds", f"{schedule.seconds:.2f}"
+
+
+def terms(schedule: Schedule) -> str:
+    """Return what a peak of this schedule counts: which tiles, for how long, against which capacity."""
+    rules = schedule.semantics
+    parts = [f"inputs {rules.inputs}", f"weights {rules.weights}", f"outputs {rules.outputs}"]
+    parts += [
+        f"partial sums x{rules.partial_sum_factor}",
+        f"softmax {rules.softmax}",
+        f"timing {rules.timing}",
+        f"capacity {rules.capacity_rule}",
+    ]
+    return ", ".join(parts)
+
+
+def status_of(schedule: Schedule) -> str:
+    """Return the status in words, with what it holds for."""
+    what = {"memory": "peak"}.get(str(schedule.objective), str(schedule.objective))
+    if schedule.status == Status.OPTIMAL:
+        return f"{what} optimal for {schedule.scope}" if schedule.scope != "all splits" else f"{what} optimal over {schedule.scope}"
+    return f"{schedule.status} ({schedule.method}), {_STOPS.get(schedule.termination, str(schedule.termination))}"
+
+
+def _known(value: int | None) -> str:
+    return "unknown" if value is None else number(value)
+
+
+def _best(by_name: Mapping[str, int], suffix: str) -> str:
+    own = {name: value for name, value in by_name.items() if not name.endswith(("_bytes", "_pj"))}
+    del suffix
+    return f" by {max(own, key=lambda name: own[name])}" if own else ""
+
+
+def _where_time_goes(full: Schedule) -> str:
+    """Return how the cycles of the cores that run anything divide: running, while something arrives over a link, or from off-chip, else."""
+    latency = full.latency_cycles or 1
+    spans: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for run in full.nodes:
+        spans[run.core].append((run.start, run.end))
+    over_links: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    from_offchip: dict[str, list[tuple[int, int]]] = defaultdict(list)
+    for transfer in full.transfers:
+        for target in transfer.targets:
+            (from_offchip if transfer.source == OFFCHIP else over_links)[target].append((transfer.start, transfer.end))
+    cores = list(spans)
+    busy = sum(last - first for runs in spans.values() for first, last in runs)
+    arriving = offchip = 0
+    for core, runs in spans.items():
+        coming, fetched = over_links[core], from_offchip[core]
+        links = _covered(runs + coming) - _covered(runs)
+        arriving += links
+        offchip += _covered(runs + coming + fetched) - _covered(runs) - links
+    whole = latency * max(1, len(cores))
+    shares = [("compute", busy), ("links", arriving), ("off-chip", offchip), ("waiting", whole - busy - arriving - offchip)]
+    return ", ".join(f"{name} {100 * share / whole:.1f} %" for name, share in shares)
+
+
+def _covered(spans: list[tuple[int, int]]) -> int:
+    total = end = 0
+    for first, last in sorted(spans):
+        total += max(0, last - max(first, end))
+        end = max(end, last)
+    return total
+
+
+def _cores(full: Schedule, width: int | None, all_rows: bool) -> list[str]:
+    limits = _capacities(full)
+    columns = [Column("core"), *(Column(title, numbers=True) for title in ("nodes", "busy", "used", "peak bytes", "capacity"))]
+    count: dict[str, int] = defaultdict(int)
+    busy: dict[str, int] = defaultdict(int)
+    for run in full.nodes:
+        count[run.core] += 1
+        busy[run.core] += run.end - run.start
+    rows = []
+    for core, peak in full.peak_bytes.items():
+        used = f"{100 * full.utilization[core]:.1f} %" if core in full.utilization else ""
+        rows.append([core, number(count[core]), number(busy[core]), used, number(peak), _known(limits.get(core)) if core in limits else ""])
+    lines = table(columns, rows if all_rows else rows[:_MOST_ROWS], width=width)
+    return lines if all_rows or len(rows) <= _MOST_ROWS else [*lines, f"and {len(rows) - _MOST_ROWS} more cores; -v lists them"]
+
+
+def _capacities(full: Schedule) -> dict[str, int]:
+    limits = full.provenance.options.get("capacities")
+    return {str(core): int(size) for core, size in limits.items() if size is not None} if isinstance(limits, Mapping) else {}
+
+
+def _resources(full: Schedule, width: int | None, all_rows: bool) -> list[str]:
+    busy: dict[str, int] = defaultdict(int)
+    moved: dict[str, int] = defaultdict(int)
+    for transfer in full.transfers:
+        for resource in transfer.route:
+            busy[resource] += transfer.end - transfer.start
+            moved[resource] += transfer.size_bytes
+    latency = full.latency_cycles or 1
+    ranked = sorted(busy, key=lambda name: (-busy[name], name))
+    columns = [Column("link, bus or port"), *(Column(title, numbers=True) for title in ("bytes", "busy", "used"))]
+    rows = [[name, number(moved[name]), number(busy[name]), f"{100 * busy[name] / latency:.1f} %"] for name in ranked]
+    return table(columns, rows if all_rows else rows[:_MOST_ROWS], width=width) if rows else []
