@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from cosma_sched.errors import Defect
 from cosma_sched.frontends.constness import Constness, constness, data_arguments
@@ -111,6 +112,8 @@ class _Resolver:
         attributes = json_attributes(node.proto)
         if node.domain:
             attributes["domain"] = node.domain
+        elif node.type in _PARTIAL:
+            attributes |= self._output_views(node, outputs)
         draft = Draft(
             node.name,
             node.type,
@@ -121,6 +124,13 @@ class _Resolver:
             reads_constant=any(name in self.host or name in self.parameters for name in arguments),
         )
         self.drafts.append(draft)
+
+    def _output_views(self, node: Node, outputs: tuple[str, ...]) -> dict[str, Any]:
+        """Return what each output of a strict view shows, where the limits are known."""
+        source = self.operand(node.inputs[0]).shape
+        known = [name for name in outputs if name in self.types]
+        steps = {name: view_step(node, name, source, self.types[name].shape, self.values) for name in known}
+        return {"output_views": steps} if all(step["type"] == "Slice" for step in steps.values()) else {}
 
     def _is_empty_parameter(self, name: str) -> bool:
         """True for a constant without elements, which some exporters write where an argument is meant to be left out."""

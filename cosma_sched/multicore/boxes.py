@@ -50,6 +50,16 @@ def permuted(box: Box, perm: Sequence[int]) -> Box:
     return tuple(source)
 
 
+def moved(box: Box, axis: int, offset: int) -> Box:
+    """Return a box with the range of one axis moved."""
+    return tuple((start + offset, stop + offset) if index == axis else (start, stop) for index, (start, stop) in enumerate(box))
+
+
+def concatenated(box: Box, shape: Sequence[int], axis: int, start: int) -> Box | None:
+    """Return what of a box of a concatenation lies in the operand that begins at `start` along its axis, or None."""
+    return intersection(moved(box, axis, -start), whole(shape))
+
+
 def window(limits: Range, extent: int, kernel: int, stride: int = 1, pad: int = 0, dilation: int = 1) -> Range:
     """Return the input range that outputs of a convolution or pooling see along one axis; one element where they see padding alone.
 

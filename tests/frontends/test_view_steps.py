@@ -79,3 +79,16 @@ def test_a_gather_of_several_indices_is_some_part() -> None:
     nodes = [node("Gather", ["x", "i"], ["a"], axis=1), node("Relu", ["a"], ["y"])]
     graph = read(model(nodes, {"x": SHAPE}, ["y"], initializers=[constant("i", [3, 1])]))
     assert graph.operators[0].attributes["input_views"] == [[{"type": "Part", "shape": [2, 2, 4]}]]
+
+
+@pytest.mark.parametrize(("kind", "arguments", "attributes", "outputs"), [case for case in VIEWS if case[0] != "Transpose"])
+def test_strict_views_say_the_same_of_their_outputs(
+    kind: str, arguments: list[onnx.TensorProto], attributes: dict[str, Any], outputs: int
+) -> None:
+    """An output that nobody reads is left out of the graph, so that offsets cannot be told from the sizes that remain."""
+    names = [f"a{index}" for index in range(outputs)]
+    nodes = [node(kind, ["x", *(entry.name for entry in arguments)], names, **attributes), node("Neg", names[-1:], ["y"])]
+    proto = model(nodes, {"x": SHAPE}, ["y"], initializers=arguments)
+    data = np.arange(48, dtype=np.float32).reshape(SHAPE)
+    step = read(proto, views="strict").operators[0].attributes["output_views"][names[-1]]
+    assert np.array_equal(-seen(data, [step]), ReferenceEvaluator(proto).run(None, {"x": data})[0])
