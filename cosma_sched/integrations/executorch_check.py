@@ -5,7 +5,9 @@ The rules are those that the runtime relies on and those of ExecuTorch's own ``V
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from cosma_sched.integrations.executorch_specs import Spec
@@ -38,7 +40,7 @@ def violations(alignment: int, specs: Iterable[Spec], graph_module: Any, extra_p
 
     Notes
     -----
-    Cost: O(n log n + p) for n specs of which p pairs share bytes, at whatever time.
+    Cost: O(n log n + n w) for n specs of which at most w live at one node.
     """
     own = list({id(spec): spec for spec in specs}.values())
     missing = [spec for spec in own if spec not in answer.spec_dict]
@@ -54,7 +56,8 @@ def violations(alignment: int, specs: Iterable[Spec], graph_module: Any, extra_p
             found.append(f"pool {number}: {arena} bytes do not hold the {size} bytes of the submodules")
         low = [spec for spec in own if answer.spec_dict[spec].mem_id == number and answer.spec_dict[spec].mem_offset < size]
         found += [f"pool {number}: a tensor at {answer.spec_dict[spec].mem_offset} lies in the submodules' {size} bytes" for spec in low]
-    return found + list(_collisions(own, answer))
+    held = list(_held(own, answer))
+    return [*found, *_collisions(held), *_torn_objects(held)]
 
 
 def _misplaced(spec: Spec, alignment: int, extra_padding: int, answer: Answer) -> Iterator[str]:
@@ -81,27 +84,54 @@ def _misplaced(spec: Spec, alignment: int, extra_padding: int, answer: Answer) -
             yield "leaves what backs it"
 
 
-def _collisions(specs: Sequence[Spec], answer: Answer) -> Iterator[str]:
-    """Yield pairs of one pool that share bytes at one time, or share bytes without sharing the object."""
-    places = [(answer.spec_dict[spec], spec.allocated_memory, spec) for spec in specs if spec.allocated_memory]
-    places.sort(key=lambda entry: (entry[0].mem_id, entry[0].mem_offset))
-    below: list[tuple[Allocation, int, Spec]] = []
-    for entry in places:
-        place, _, spec = entry
-        below = [other for other in below if other[0].mem_id == place.mem_id and other[0].mem_offset + other[1] > place.mem_offset]
-        for other, size, other_spec in below:
-            where = f"{other.mem_offset}..{other.mem_offset + size} and {place.mem_offset}.. of pool {place.mem_id}"
-            if _live_together(spec, other_spec) and not (_backs(spec, other_spec) or _backs(other_spec, spec)):
-                yield f"two tensors collide: {where}, nodes {list(other_spec.lifetime)} and {list(spec.lifetime)}"
-            if place.mem_obj_id != other.mem_obj_id:
-                yield f"two objects share bytes: {where}"
-        below.append(entry)
+@dataclass(frozen=True, slots=True, eq=False)
+class _Held:
+    """Bytes [start, end) of a pool during the nodes from first to last, both included."""
+
+    spec: Spec
+    pool: int
+    number: int
+    start: int
+    end: int
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        return f"[{self.start}, {self.end}) at nodes {self.first} to {self.last}"
 
 
-def _live_together(one: Spec, other: Spec) -> bool:
-    """Return whether a node exists at which both live; an unknown end may be any node."""
-    known = [node for node in (*one.lifetime, *other.lifetime) if node is not None]
-    return len(known) < 4 or max(known[0], known[2]) <= min(known[1], known[3])
+def _held(specs: Sequence[Spec], answer: Answer) -> Iterator[_Held]:
+    """Yield what holds bytes; a tensor whose lifetime is unknown holds them always."""
+    for spec in specs:
+        place, size = answer.spec_dict[spec], spec.allocated_memory
+        first, last = spec.lifetime
+        if size:
+            held = (place.mem_offset, place.mem_offset + size, -1 if first is None else first, sys.maxsize if last is None else last)
+            yield _Held(spec, place.mem_id, place.mem_obj_id, *held)
+
+
+def _collisions(held: Sequence[_Held]) -> Iterator[str]:
+    """Yield pairs of one pool that hold the same bytes at one node, unless one lies inside the other by intention."""
+    alive: list[_Held] = []
+    for new in sorted(held, key=lambda one: one.first):
+        alive = [one for one in alive if one.last >= new.first]
+        for old in alive:
+            share = old.start < new.end and new.start < old.end and old.pool == new.pool
+            if share and not (_backs(new.spec, old.spec) or _backs(old.spec, new.spec)):
+                yield f"two tensors collide in pool {new.pool}: {old}, {new}"
+        alive.append(new)
+
+
+def _torn_objects(held: Sequence[_Held]) -> Iterator[str]:
+    """Yield pairs of one pool that hold the same bytes, at whatever nodes, but are not said to share an object."""
+    highest: _Held | None = None
+    for new in sorted(held, key=lambda one: (one.pool, one.start)):
+        if highest is not None and highest.pool == new.pool and new.start < highest.end:
+            if new.number != highest.number:
+                yield f"two objects share bytes in pool {new.pool}: {highest}, {new}"
+            if new.end <= highest.end:
+                continue
+        highest = new
 
 
 def _backs(base: Spec, spec: Spec) -> bool:
