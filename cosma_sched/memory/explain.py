@@ -20,8 +20,8 @@ from cosma_sched.progress import Clock
 SHARE_FOR_ENOUGH = 0.25
 """Of the time that is left, for the least capacity; that nothing fits has been proven by then."""
 SECONDS_FOR_ENOUGH = 5.0
-SECONDS_AT_ONCE, FEW = 0.2, 64
-"""The same where the load already is the answer, which is given at once, and there are more than these few buffers."""
+SECONDS_AT_ONCE, FEW, MANY = 0.2, 64, 1000
+"""The same where the load already is the answer, which is given at once: for more than a few buffers; for many nothing is looked for."""
 SECONDS_FOR_WITNESSES = 10.0
 
 
@@ -85,10 +85,11 @@ def explain(
         The clash, a larger capacity that is enough, the reason.
     """
     clash = _clashing(buffers, packing.clash, capacity_bytes, clock, seed) if packing.clash else None
-    is_quick = packing.overload_time is not None and len(buffers) > FEW
-    limit = SECONDS_AT_ONCE if is_quick else SECONDS_FOR_ENOUGH
+    is_overload = packing.overload_time is not None
+    limit = SECONDS_AT_ONCE if is_overload and len(buffers) > FEW else SECONDS_FOR_ENOUGH
     left = limit if clock.remaining is None else min(limit, max(SECONDS_AT_ONCE, SHARE_FOR_ENOUGH * clock.remaining))
-    enough = _enough(buffers, packing.bound_bytes, Clock(left), seed, workers)
+    is_skipped = is_overload and len(buffers) > MANY
+    enough = None if is_skipped else _enough(buffers, packing.bound_bytes, Clock(left), seed, workers)
     return clash, enough, _reason(buffers, packing, capacity_bytes, clash, enough)
 
 
@@ -129,10 +130,11 @@ def _reason(buffers: Sequence[Buffer], packing: Packing, capacity_bytes: int, cl
         demand, time = max((span.load_bytes, -span.lower) for span in load_spans(buffers))
         held = sorted(((held_bytes(buffer, -time), buffer.name) for buffer in buffers), key=lambda item: (-item[0], item[1]))
         terms = tuple((name, size) for size, name in held if size)
+        held_by = f"{_buffers(len(terms))} hold{'s' if len(terms) == 1 else ''}"
         return Reason(
             rule="load",
             where=f"time {-time}",
-            statement=f"{_buffers(len(terms))} hold {demand} bytes at once, {demand - capacity_bytes} too many",
+            statement=f"{held_by} {demand} bytes at once, {demand - capacity_bytes} too many",
             demand=demand,
             limit=capacity_bytes,
             short=demand - capacity_bytes,

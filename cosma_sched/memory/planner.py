@@ -353,12 +353,13 @@ class _Planner:
         where = f"steps {min(stay.start for stay in clash)} to {max(stay.end for stay in clash) - 1}" if first > last else f"step {first}"
         least = self._least_capacity(orders)
         levers = () if least is None else (Lever("--scratchpad", least, "the least size found with a plan"),)
+        is_one = len(clash) == 1
+        who = "1 tensor cannot be placed where it is pinned" if is_one else f"{len(clash)} tensors cannot be placed together"
         return Reason(
             rule="placement",
             where=where,
             statement=(
-                f"{len(clash)} tensors cannot be placed together in {self.scratchpad.capacity_bytes} bytes, "
-                "and none of them can leave the scratchpad"
+                f"{who} in {self.scratchpad.capacity_bytes} bytes, and {'it cannot' if is_one else 'none of them can'} leave the scratchpad"
             ),
             demand=least,
             limit=self.scratchpad.capacity_bytes,

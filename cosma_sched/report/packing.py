@@ -223,21 +223,24 @@ def _demands(buffer: Buffer) -> str:
 
 def _enough_lines(result: PackingResult) -> list[str]:
     if result.enough is None:
-        return ["", f"no packing was found in time; at least {number(result.bound_bytes)} bytes are needed"]
+        return ["", f"{number(result.bound_bytes)} bytes or more are needed; --minimize looks for the least height"]
     is_least = result.enough.capacity_bytes == result.enough.bound_bytes
     below = f"the least that was found; less than {number(result.enough.bound_bytes)} is not enough"
     least = "the least that is enough" if is_least else below
     return ["", f"works with {format_bytes(result.enough.capacity_bytes)}, {least}"]
 
 
-def reason_lines(reason: Reason, buffers: Sequence[Buffer] = ()) -> list[str]:
+def reason_lines(reason: Reason, buffers: Sequence[Buffer]) -> list[str]:
     """Return why the buffers do not fit, as lines for standard error: what, where, the parts, what would help."""
     statement = reason.statement
     for value in sorted({value for value in (reason.demand, reason.limit, reason.short) if value is not None}, reverse=True):
         statement = statement.replace(f" {value} ", f" {number(value)} ")
     kind, _, time = reason.where.partition(" ")
     place = f"{kind} {number(int(time))}: " if reason.rule == "load" else ""
-    lines = [f"infeasible: {len(buffers) or 'the'} buffers do not fit in {number(reason.limit)} bytes", f"  {place}{statement}"]
+    lines = [
+        f"infeasible: {_count(buffers)} do{'es' if len(buffers) == 1 else ''} not fit in {number(reason.limit)} bytes",
+        f"  {place}{statement}",
+    ]
     shown = ", ".join(f"{shortened(name, 40)} {number(size)}" for name, size in reason.terms[:8])
     more = f", and {len(reason.terms) - 8} more" if len(reason.terms) > 8 else ""
     lines += [f"    {shown}{more}"] if shown else []
