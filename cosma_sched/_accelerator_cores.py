@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, StrictInt, StrictStr
+from pydantic import Field, StrictBool, StrictInt, StrictStr
 
 from cosma_sched._accelerator_document import (
     ArrayEntry,
@@ -78,6 +78,7 @@ class CoresDocument(Entry):
     cores: Annotated[list[Any], Field(min_length=1)]
     links: list[Any] = Field(default_factory=list)
     shared_memory: list[Any] = Field(default_factory=list)
+    forwarding: StrictBool = True
     facts: dict[StrictStr, StrictStr] = Field(default_factory=dict)
 
 
@@ -123,6 +124,7 @@ def decode_cores(document: Mapping[str, Any], path: str, lines: Lines | None) ->
         cores=tuple(_built_core(entry) for _, entry in parts.cores),
         links=tuple(_built_link(index, entry) for index, entry in parts.links),
         shared_memory=tuple(tuple(map(str, entry.group)) for _, entry in parts.groups),
+        forwarding=frame.forwarding,
         facts=tuple(frame.facts.items()),
     )
 

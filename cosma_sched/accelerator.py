@@ -244,6 +244,8 @@ class Accelerator:
         Links and buses between cores.
     shared_memory
         Groups of core ids whose outermost level is one physical memory.
+    forwarding
+        Whether a core may get a weight or an input from another core that has it; if not, only from off-chip.
     facts
         What a report may want to show, such as areas or coordinates, as (name, value).
     warnings
@@ -254,6 +256,7 @@ class Accelerator:
     cores: tuple[Core, ...]
     links: tuple[Link, ...] = ()
     shared_memory: tuple[tuple[str, ...], ...] = ()
+    forwarding: bool = True
     facts: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = field(default=(), compare=False)
 
@@ -281,6 +284,8 @@ class Accelerator:
             head["links"] = [link.to_json() for link in self.links]
         if self.shared_memory:
             head["shared_memory"] = [list(group) for group in self.shared_memory]
+        if not self.forwarding:
+            head["forwarding"] = False
         return {**head, "facts": dict(self.facts)} if self.facts else head
 
     @classmethod

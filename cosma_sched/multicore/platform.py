@@ -92,6 +92,8 @@ class Platform:
     routes
         For each pair (source, target) with a way between them: at most four candidates, the preferred one first. Cores that share a memory
         need none.
+    forwarding
+        Whether a core may get a weight or an input from another core that has it; if not, only from off-chip.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Platform:
     memories: Mapping[str, Memory]
     resources: tuple[str, ...] = ()
     routes: Mapping[tuple[str, str], tuple[Route, ...]] = field(default_factory=dict)
+    forwarding: bool = True
 
     def shares_memory(self, one: str, other: str) -> bool:
         """Return whether what is resident on one core is resident on the other too."""

@@ -52,7 +52,7 @@ def platform_of(
     memories = _with_capacities(accelerator.name, placed, memories, capacities or {})
     routes = _Routing(accelerator, cores, strict=timing == "strict").routes()
     resources = dict.fromkeys(name for found in routes.values() for route in found for name in route.resources)
-    return Platform(accelerator.name, placed, memories, tuple(resources), routes)
+    return Platform(accelerator.name, placed, memories, tuple(resources), routes, accelerator.forwarding)
 
 
 def default_capacity_rule(accelerator: Accelerator) -> str:

@@ -17,7 +17,7 @@ def duo(capacities: tuple[int | None, int | None] = (None, None)) -> Platform:
     routes |= {(core, OFFCHIP): (Route(core, OFFCHIP, ("port",), 128, 1.0),) for core in "01"}
     cores = {core: PlatformCore(core, f"core {core}", f"m{core}") for core in "01"}
     memories = {f"m{core}": Memory(f"m{core}", capacity) for core, capacity in zip("01", capacities, strict=True)}
-    return Platform("duo", cores, memories, ("bus", "port"), routes)
+    return Platform("duo", cores, memories, ("bus", "port"), routes, forwarding=False)
 
 
 def duo_head(m: int, n: int, blocks: int, capacities: tuple[int | None, int | None] = (None, None), **options: object) -> ScheduleProblem:
