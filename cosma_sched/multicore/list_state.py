@@ -151,7 +151,8 @@ class ListState:
         return best
 
     def _sources(self, tile: int) -> list[tuple[int, int]]:
-        found = [(memory, self.rooms[memory].held[tile].ready) for memory in self.copies[tile]]
+        holders = self.copies[tile] if self.tables.forwards(tile) else ()
+        found = [(memory, self.rooms[memory].held[tile].ready) for memory in holders]
         ready = self.offchip[tile]
         if ready is not None:
             found.append((OFF, ready))

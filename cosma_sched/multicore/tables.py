@@ -101,6 +101,10 @@ class Tables:
         """Return the memory of a tile on a core given by id, or `OFF`."""
         return OFF if core == OFFCHIP else self.memory[tile][self.cores.index(core)]
 
+    def forwards(self, tile: int) -> bool:
+        """Return whether a core may get a tile from another core."""
+        return self.problem.platform.forwarding or not self.problem.is_fetched(self.problem.tiles[tile])
+
     def fastest(self, node: int) -> int:
         """Return the least cycles of a node over the cores that it may run on."""
         return min(self.cycles[node][core] for core in self.allowed[node])
