@@ -184,6 +184,11 @@ class TableCosts:
         self._scaled: dict[str, None] = {}
 
     @property
+    def table(self) -> Mapping[str, Mapping[str, NodeCost]]:
+        """All costs, by node or layer, and core."""
+        return self._table
+
+    @property
     def name(self) -> str:
         """``table`` and the file."""
         return f"table {self._path}"

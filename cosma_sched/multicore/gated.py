@@ -71,7 +71,9 @@ class Tiling:
     output_parts: int = 1
 
 
-def gated_loop(layer: GatedLayer, costs: GatedCosts, teams: Sequence[Team], tiling: Tiling, platform: Platform) -> TileLoop:
+def gated_loop(
+    layer: GatedLayer, costs: GatedCosts, teams: Sequence[Team], tiling: Tiling, platform: Platform, semantics: Semantics
+) -> TileLoop:
     """Return the tile loop of a layer on teams that take different tokens.
 
     Raises
@@ -87,7 +89,6 @@ def gated_loop(layer: GatedLayer, costs: GatedCosts, teams: Sequence[Team], tili
     name = f"swiglu {layer.tokens}x{layer.embedding}x{layer.hidden}"
     iterations = layer.hidden // (layer.hidden_piece * width)
     passes = layer.tokens // (len(teams) * tiling.chunk)
-    semantics = Semantics(timing="stream")
     return TileLoop(name, platform, tuple(body.nodes), tuple(body.tiles), iterations, passes, semantics)
 
 
@@ -202,12 +203,12 @@ def tilings(layer: GatedLayer, teams: int, width: int) -> Iterator[Tiling]:
 
 
 def best_plan(
-    layer: GatedLayer, costs: GatedCosts, teams: Sequence[Team], platform: Platform, *, most_nodes: int = 400
+    layer: GatedLayer, costs: GatedCosts, teams: Sequence[Team], platform: Platform, semantics: Semantics, *, most_nodes: int = 400
 ) -> tuple[Tiling, PeriodicPlan] | None:
     """Return the tiling and periodic plan with the least latency among those that fit, or None where none does."""
     best: tuple[int, Tiling, PeriodicPlan] | None = None
     for tiling in dict.fromkeys(tilings(layer, len(teams), len(teams[0].cores))):
-        loop = gated_loop(layer, costs, teams, tiling, platform)
+        loop = gated_loop(layer, costs, teams, tiling, platform, semantics)
         if len(loop.nodes) > most_nodes * len(teams) or (best is not None and least_latency(loop) >= best[0]):
             continue
         if (plan := plan_loop(loop)) is not None:
