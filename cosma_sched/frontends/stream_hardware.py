@@ -72,7 +72,7 @@ def read_stream(name: str, content: bytes) -> Accelerator:
         root.at("cores").wrong("none has an operational array, so nothing can run")
     if defects:
         raise InputError(name, defects)
-    return Accelerator(title, tuple(cores.values()), links, shared, tuple(_facts(document, root)), tuple(warnings))
+    return Accelerator(title, tuple(cores.values()), links, shared, facts=tuple(_facts(document, root)), warnings=tuple(warnings))
 
 
 def _facts(document: Mapping[str, Any], root: Place) -> list[tuple[str, str]]:

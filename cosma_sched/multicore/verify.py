@@ -266,6 +266,8 @@ def _sources_hold_what_they_send(facts: Facts) -> Iterator[Violation]:
         broken = partial(Violation, tile=transfer.tile, place=_way(transfer), cycle=transfer.start)
         if not facts.takes_memory(tile):
             yield broken("transfer-needless", "needs no transfer under these semantics")
+        elif transfer.source != OFFCHIP and not facts.may_be_forwarded(tile):
+            yield broken("forwarding", "inputs and parameters come from off-chip only on this platform")
         elif transfer.source != OFFCHIP:
             if told := facts.lacks(tile, transfer.source, transfer.start, transfer.end):
                 yield broken("transfer-source", told)

@@ -52,6 +52,10 @@ class Facts:
         """Return whether a tile counts under the problem's semantics."""
         return self.problem.takes_memory(self.problem.tiles[tile])
 
+    def may_be_forwarded(self, tile: int) -> bool:
+        """Return whether a core may send a tile to another core."""
+        return self.problem.platform.forwarding or self.problem.tiles[tile].kind is TileKind.ACTIVATION
+
     # Where tiles come from
 
     @cached_property
@@ -140,6 +144,11 @@ class Facts:
         return merged, twice
 
     @property
+    def stays(self) -> dict[Place, list[tuple[int, int]]]:
+        """Intervals during which each tile lies in each memory without a break."""
+        return self._stays[0]
+
+    @property
     def doubled(self) -> list[tuple[int, str, int]]:
         """Tile, memory and cycle of every residency that starts where the tile lies already."""
         return self._stays[1]
@@ -148,7 +157,7 @@ class Facts:
         """Return whether a tile lies in a core's memory in all of [start, end); it always does where it takes no memory."""
         if end <= start or not self.takes_memory(tile):
             return True
-        stays = self._stays[0].get((tile, self.problem.memory_of(tile, core)), [])
+        stays = self.stays.get((tile, self.problem.memory_of(tile, core)), [])
         at = bisect.bisect_right(stays, (start, 2**63)) - 1
         return at >= 0 and stays[at][0] <= start and stays[at][1] >= end
 
@@ -168,7 +177,7 @@ class Facts:
 
     def unfounded(self) -> Iterator[tuple[int, str, int]]:
         """Yield tile, memory and cycle of every stay that begins where nothing is written or arrives."""
-        for (tile, memory), stays in self._stays[0].items():
+        for (tile, memory), stays in self.stays.items():
             for start, _ in stays:
                 if self.takes_memory(tile) and start not in self.births.get((tile, memory), ()):
                     yield tile, memory, start
@@ -176,7 +185,7 @@ class Facts:
     def left_chip(self, tile: int) -> int | None:
         """Return the first cycle from the completion of a tile on at which it lies on no core, or None."""
         now = self.ready[tile]
-        stays = sorted(stay for (other, _), found in self._stays[0].items() if other == tile for stay in found)
+        stays = sorted(stay for (other, _), found in self.stays.items() if other == tile for stay in found)
         for start, end in stays:
             if start > now:
                 break
