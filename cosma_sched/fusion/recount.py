@@ -186,8 +186,12 @@ def exact(value: float) -> Fraction:
     return Fraction(str(value))
 
 
-def least_cost(layers: Iterable[tuple[Layer, int, int]], machine: Machine, *, summed_roofs: bool = False) -> tuple[Fraction, int]:
+def least_cost(layers: Iterable[tuple[Layer, int, int]], machine: Machine, *, summed_roofs: bool = False) -> tuple[int, int]:
     """Return energy and latency that no grouping, tile or mapping goes below.
+
+    Each layer takes its weights from DRAM once, spreads over as much of the array as its dims allow, and reads what comes from outside the
+    network once. Its output goes to DRAM, or to the scratchpad, whichever costs less. Energies are rounded down for each layer: of the
+    steps of a layer all but one fill the registers again, which outweighs what their rounding may take off.
 
     Parameters
     ----------
@@ -196,28 +200,58 @@ def least_cost(layers: Iterable[tuple[Layer, int, int]], machine: Machine, *, su
     machine
         The accelerator.
     summed_roofs
-        Take the largest of the four network sums for the latency, else the sum over layers of each one's largest.
+        The latency of a group is its busiest unit's: take network sums of each unit, else sums over layers of each one's busiest unit.
     """
-    energy, cycles, sums = Fraction(0), 0, [Fraction(0)] * 3
-    for layer, read, made in layers:
-        one, roofs = _least_of_layer(layer, read, made, machine)
-        energy += one * layer.count
-        cycles += math.ceil(max(roofs)) * layer.count
-        sums = [total + roof * layer.count for total, roof in zip(sums, roofs, strict=True)]
-    return energy, math.ceil(max(sums)) if summed_roofs else cycles
+    least = [(layer, _least_of_layer(layer, read, made, machine)) for layer, read, made in layers]
+    energy = sum(math.floor(one.energy_pj) * layer.count for layer, one in least)
+    if not summed_roofs:
+        return energy, sum(one.cycles(machine) * layer.count for layer, one in least)
+    total = _Least(
+        Fraction(0),
+        sum((one.compute * layer.count for layer, one in least), Fraction(0)),
+        sum((one.scratchpad * layer.count for layer, one in least), Fraction(0)),
+        sum((one.dram * layer.count for layer, one in least), Fraction(0)),
+        sum(one.output * layer.count for layer, one in least),
+    )
+    return energy, math.ceil(total.spread_cycles(machine))
 
 
-def _least_of_layer(layer: Layer, read: int, made: int, machine: Machine) -> tuple[Fraction, tuple[Fraction, ...]]:
+@dataclass(frozen=True, slots=True)
+class _Least:
+    """The least a layer costs: pJ, cycles of the array, words at scratchpad and DRAM, words of output that go to one of the two."""
+
+    energy_pj: Fraction
+    compute: Fraction
+    scratchpad: Fraction
+    dram: Fraction
+    output: int
+
+    def cycles(self, machine: Machine) -> int:
+        """Return the least cycles of one layer, whose whole output goes one way."""
+        near, far = exact(machine.scratchpad_bandwidth), exact(machine.dram_bandwidth)
+        ways = (
+            max((self.scratchpad + self.output) / near, self.dram / far),
+            max(self.scratchpad / near, (self.dram + self.output) / far),
+        )
+        return math.ceil(max(self.compute, min(ways)))
+
+    def spread_cycles(self, machine: Machine) -> Fraction:
+        """Return the least cycles where any part of the outputs may go either way."""
+        near, far = exact(machine.scratchpad_bandwidth), exact(machine.dram_bandwidth)
+        both = (self.scratchpad + self.dram + self.output) / (near + far)
+        return max(self.compute, self.scratchpad / near, self.dram / far, both)
+
+
+def _least_of_layer(layer: Layer, read: int, made: int, machine: Machine) -> _Least:
     rows, cols = _widest(layer["C"], int(machine.rows)), _widest(layer["K"], int(machine.cols))
     w_bytes, i_bytes, o_bytes = layer.element_bytes
-    w, o = layer.size("W") * layer.repeat * w_bytes, layer.size("O") * layer.repeat * o_bytes
-    scratchpad = 2 * w + read + Fraction(layer.macs, cols) * i_bytes + (0 if made else o)
-    dram = w + read + made
+    w = layer.size("W") * layer.repeat * w_bytes
+    output = 0 if made else layer.size("O") * layer.repeat * o_bytes
+    scratchpad, dram = 2 * w + read + Fraction(layer.macs, cols) * i_bytes, Fraction(w + read + made)
     accesses = (layer.macs + layer.size("W") * layer.repeat, Fraction(2 * layer.macs, rows), scratchpad, dram)
-    energy = exact(machine.mac_pj) * layer.macs
-    energy += _priced(accesses, machine)
-    roofs = (Fraction(layer.macs, rows * cols), scratchpad / exact(machine.scratchpad_bandwidth), dram / exact(machine.dram_bandwidth))
-    return energy, roofs
+    energy = exact(machine.mac_pj) * layer.macs + _priced(accesses, machine)
+    energy += min(exact(machine.scratchpad_pj), exact(machine.dram_pj)) * output
+    return _Least(energy, Fraction(layer.macs, rows * cols), scratchpad, dram, output)
 
 
 def _widest(extent: int, limit: int) -> int:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import networkx as nx
 
 from cosma_sched.fusion.regions import Window
 from cosma_sched.graph import Graph, Operator, TensorKind
@@ -43,6 +45,8 @@ class Read:
         True where a step reads the words of its region, False where it reads the whole operand.
     apart
         Why source and reader cannot run in one group; empty where they can.
+    source_extent
+        Of the source's result, or of what a convolution reads from outside the network.
     """
 
     source: str | None
@@ -52,6 +56,7 @@ class Read:
     words: int
     by_region: bool = True
     apart: str = ""
+    source_extent: Extent | None = None
 
 
 @dataclass(slots=True)
@@ -107,7 +112,31 @@ def members_of(network: Graph | Workload) -> dict[str, Member]:
     network
         A graph, or the rows of a layer table, which are a chain.
     """
-    return _chain(network.layers) if isinstance(network, Workload) else _Derivation(network).run()
+    found = _chain(network.layers) if isinstance(network, Workload) else _in_order(_Derivation(network).run())
+    for member in found.values():
+        member.reads = tuple(
+            read if read.source is None else replace(read, source_extent=found[read.source].extent) for read in member.reads
+        )
+    return found
+
+
+def readers_of(members: Mapping[str, Member]) -> dict[str, tuple[str, ...]]:
+    """Return for each member the names of all who read it."""
+    found: dict[str, dict[str, None]] = {name: {} for name in members}
+    for member in members.values():
+        for read in member.reads:
+            if read.source is not None:
+                found[read.source][member.name] = None
+    return {name: tuple(readers) for name, readers in found.items()}
+
+
+def _in_order(members: Mapping[str, Member]) -> dict[str, Member]:
+    """Return members so that each stands behind all it reads: what drains with a layer may read what is made after the layer began."""
+    digraph: nx.DiGraph[str] = nx.DiGraph()
+    digraph.add_nodes_from(members)
+    digraph.add_edges_from((read.source, member.name) for member in members.values() for read in member.reads if read.source is not None)
+    place = {name: index for index, name in enumerate(members)}
+    return {name: members[name] for name in nx.lexicographical_topological_sort(digraph, key=place.__getitem__)}
 
 
 # Layer tables
@@ -117,7 +146,7 @@ def _chain(layers: Sequence[Layer]) -> dict[str, Member]:
     found: dict[str, Member] = {}
     before: Member | None = None
     for layer in layers:
-        read = Read(None, "input", *_conv_windows(layer), layer["N"] * layer["C"] * layer.repeat * math.prod(layer.input_extent))
+        read = _table_input(layer)
         if before is not None:
             words = layer["N"] * layer["C"] * layer.repeat * layer.element_bytes[1] * math.prod(before.extent[1:])
             read = Read(before.name, "input", *_conv_windows(layer), words, apart=_chain_gap(before, layer, words))
@@ -127,6 +156,14 @@ def _chain(layers: Sequence[Layer]) -> dict[str, Member]:
     if before is not None:
         before.is_output = True
     return found
+
+
+def _table_input(layer: Layer) -> Read:
+    """Return what the first row reads; a table does not say how far its input goes, so as little as its windows allow."""
+    windows = _conv_windows(layer)
+    rows, cols = (max(1, reach - 2 * window.pad) for reach, window in zip(layer.input_extent, windows, strict=True))
+    words = layer["N"] * layer["C"] * layer.repeat * layer.element_bytes[1] * rows * cols
+    return Read(None, "input", *windows, words, source_extent=(layer["N"], rows, cols))
 
 
 def _chain_gap(before: Member, layer: Layer, words: int) -> str:
@@ -225,7 +262,8 @@ class _Derivation:
             windows, apart = _transposed(operator, layer)
         if source is not None and not apart:
             apart = _differs(source, (seen[0], *size), words, channels_first=True)
-        return Read(source.name if source is not None else None, "input", *windows, words, apart=apart)
+        extent = (seen[0], size[0], size[1]) if len(size) == 2 else None
+        return Read(source.name if source is not None else None, "input", *windows, words, apart=apart, source_extent=extent)
 
     def _left(self, operator: Operator, layer: Layer) -> Read:
         source, seen = self._source(operator, 0), self._seen(operator, 0)

@@ -112,7 +112,8 @@ def step_points(layer: Layer, place: StepPlace, capacity: int, machine: Machine,
     size_w, size_o = layer.size("W") * layer.repeat, layer.size("O") * layer.repeat
     w = found["w"] if not place.keeps_w else found["w"] * 0 + size_w * place.loads_w
     i = found["i"] * (not place.keeps_i)
-    o, psum = (found["o"] * 0 + size_o * place.leaves, found["psum"] * 0) if place.keeps_o else (found["o"], found["psum"])
+    psum = found["psum"] * int(machine.psum_words)
+    o = found["o"] * 0 + size_o * place.leaves if place.keeps_o else found["o"] - found["psum"] + psum
     accumulator = 2 * found["updates"] + found["psum"]
     scratchpad = w + i + found["fills"] + layer.macs // found["sk"] + size_o * place.keeps_o + sum(place.near)
     block = int(machine.block_words)
