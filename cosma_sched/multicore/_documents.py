@@ -47,6 +47,7 @@ class ResidencyEntry(Entry):
     start: Count
     end: Count
     size_bytes: Count
+    offset: Count | None = None
 
 
 class PeriodEntry(Entry):

@@ -74,7 +74,8 @@ class Transfer:
 class Residency:
     """A tile lies in a core's memory during [start, end) and takes that many bytes there.
 
-    A tile that grows from partial sums has two entries that touch, the first one with the larger size.
+    A tile that grows from partial sums has two entries that touch, the first one with the larger size. `offset` is its address in the
+    memory, None where no addresses were asked for.
     """
 
     tile: str
@@ -82,15 +83,17 @@ class Residency:
     start: int
     end: int
     size_bytes: int
+    offset: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return one entry of ``residency``."""
-        return {"tensor": self.tile, "core": self.core, "start": self.start, "end": self.end, "size_bytes": self.size_bytes}
+        """Return one entry of ``residency``; ``offset`` stands only where there is one."""
+        entry = {"tensor": self.tile, "core": self.core, "start": self.start, "end": self.end, "size_bytes": self.size_bytes}
+        return entry if self.offset is None else {**entry, "offset": self.offset}
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> Residency:
         """Rebuild from `to_json`'s output."""
-        return cls(entry["tensor"], entry["core"], entry["start"], entry["end"], entry["size_bytes"])
+        return cls(entry["tensor"], entry["core"], entry["start"], entry["end"], entry["size_bytes"], entry.get("offset"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from cosma_sched.multicore.periods import listed_in_full
 from cosma_sched.multicore.platform import OFFCHIP
 from cosma_sched.multicore.problem import Objective
 from cosma_sched.multicore.schedule import Schedule
 from cosma_sched.report.layout import Column, facts, number, percent, printable, table
-from cosma_sched.result import Status, Termination
+from cosma_sched.result import Reason, Status, Termination
 from cosma_sched.units import short_bytes
 
 _STOPS = {
@@ -170,3 +171,37 @@ def _resources(full: Schedule, width: int | None, all_rows: bool) -> list[str]:
     columns = [Column("link, bus or port"), *(Column(title, numbers=True) for title in ("bytes", "busy", "used"))]
     rows = [[name, number(moved[name]), number(busy[name]), f"{100 * busy[name] / latency:.1f} %"] for name in ranked]
     return table(columns, rows if all_rows else rows[:_MOST_ROWS], width=width) if rows else []
+
+
+def reason_lines(reason: Reason) -> list[str]:
+    """Return why no schedule exists."""
+    lines = ["infeasible: no schedule exists", f"  {reason.where}: {reason.statement}" if reason.where else f"  {reason.statement}"]
+    if reason.terms:
+        lines.append(f"    {', '.join(f'{name} {number(value)}' for name, value in reason.terms)}")
+    lines += [f"  works with: {lever.option} {lever.value} ({lever.text})" for lever in reason.levers]
+    return [printable(line) for line in lines]
+
+
+def saved_schedule_lines(schedule: Schedule, path: str, *, width: int | None = None, all_rows: bool = False) -> list[str]:
+    """Return a saved schedule as `schedule_lines` does."""
+    return schedule_lines(schedule, schedule.provenance.model or path, width=width, all_rows=all_rows)
+
+
+def front_lines(front: Sequence[Schedule], name: str, *, width: int | None = None) -> list[str]:
+    """Return a Pareto front as a table, the fastest schedule first."""
+    columns = [
+        Column("latency", numbers=True),
+        Column("peak bytes", numbers=True),
+        Column("off-chip bytes", numbers=True),
+        Column("status"),
+    ]
+    rows = []
+    for one in front:
+        moved = one.offchip_bytes.read + one.offchip_bytes.write
+        rows.append([number(one.latency_cycles), number(one.peak_total_bytes), number(moved), status_of(one)])
+    return [f"{printable(name)}: {len(front)} schedules, none of them dominated", "", *table(columns, rows, width=width)]
+
+
+def front_to_json(front: Sequence[Schedule]) -> dict[str, Any]:
+    """Return a Pareto front as a document ``cosma-sched/schedule-front/1``, whose entries are schedules."""
+    return {"schema": "cosma-sched/schedule-front/1", "schedules": [one.to_json() for one in front]}
