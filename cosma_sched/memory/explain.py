@@ -6,6 +6,7 @@ capacity that was found to be enough, with the packing that shows it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -84,13 +85,21 @@ def explain(
     tuple
         The clash, a larger capacity that is enough, the reason.
     """
-    clash = _clashing(buffers, packing.clash, capacity_bytes, clock, seed) if packing.clash else None
+    clash, enough = None, None
+    with contextlib.suppress(KeyboardInterrupt):  # that nothing fits is proven: Ctrl-C ends only the explaining
+        clash = _clashing(buffers, packing.clash, capacity_bytes, clock, seed) if packing.clash else None
+        enough = _enough_within(buffers, packing, clock, seed, workers)
+    return clash, enough, _reason(buffers, packing, capacity_bytes, clash, enough)
+
+
+def _enough_within(buffers: Sequence[Buffer], packing: Packing, clock: Clock, seed: int, workers: int) -> Enough | None:
+    """Look for a capacity that is enough, for as long as the answer may wait for it."""
     is_overload = packing.overload_time is not None
     limit = SECONDS_AT_ONCE if is_overload and len(buffers) > FEW else SECONDS_FOR_ENOUGH
     left = limit if clock.remaining is None else min(limit, max(SECONDS_AT_ONCE, SHARE_FOR_ENOUGH * clock.remaining))
-    is_skipped = is_overload and len(buffers) > MANY
-    enough = None if is_skipped else _enough(buffers, packing.bound_bytes, Clock(left), seed, workers)
-    return clash, enough, _reason(buffers, packing, capacity_bytes, clash, enough)
+    if is_overload and len(buffers) > MANY:
+        return None
+    return _enough(buffers, packing.bound_bytes, Clock(left), seed, workers)
 
 
 def _clashing(buffers: Sequence[Buffer], indices: Sequence[int], capacity_bytes: int, clock: Clock, seed: int) -> Clashing:

@@ -116,8 +116,9 @@ def _tight_lines(result: PackingResult, width: int | None, all_rows: bool) -> li
     spans = tightest(result.buffers)
     if not spans or not result.load_bytes:
         return ["", "no buffer holds a byte at any time"]
-    limit = result.height_bytes or result.bound_bytes
-    lines = ["", f"load over time, of {number(limit)} bytes in use", *_picture(load_spans(result.buffers), limit)]
+    limit = result.height_bytes or result.capacity_bytes or result.bound_bytes
+    used = " in use" if result.height_bytes else ""
+    lines = ["", f"load over time, of {number(limit)} bytes{used}", *_picture(load_spans(result.buffers), limit)]
     times = [f"{number(span.lower)} to {number(span.upper)}" for span in spans]
     shown = times if all_rows else times[:8]
     more = f" and {len(times) - len(shown)} more" if len(shown) < len(times) else ""

@@ -118,6 +118,12 @@ def test_explain_shows_the_tight_times_of_a_packing(run: Run, table: Path) -> No
     assert "load over time, of 12 bytes in use" in done.out
 
 
+def test_explain_shows_what_lives_in_tight_times_where_nothing_is_packed(run: Run, examples: Path) -> None:
+    done = run("pack", examples / "pinch.csv", "--capacity", 12, "--time-limit", "0s", "--explain")
+    assert done.code == 4
+    assert "bytes  buffer\n    6  t0\n    6  t1\n" in done.out
+
+
 def test_explain_shows_holes(run: Run, examples: Path) -> None:
     assert "(free)" in run("pack", examples / "pinch.csv", "--minimize", "--explain").out
 

@@ -72,6 +72,17 @@ def test_a_member_that_is_not_needed_is_left_out_of_the_clash() -> None:
     assert clash.irreducible
 
 
+def test_an_interrupt_ends_the_explaining_and_keeps_what_is_proven(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cosma_sched.memory.explain.least_height", interrupted)
+    result = cs.pack(pinch(), capacity=12, workers=1)
+    assert (result.status, result.enough) == ("infeasible", None)
+    assert result.clash is not None
+    assert result.reasons[0].levers == ()
+
+
 def test_without_time_for_a_clash_the_reason_stands_alone() -> None:
     answer = Packing(cs.Status.INFEASIBLE, cs.Termination.PROVED, None, None, 13, proved_by="search")
     clash, _, reason = explain(pinch(), answer, 12, Clock(0.0))
