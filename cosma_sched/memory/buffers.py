@@ -95,6 +95,8 @@ def read_buffers(
         found = _of_graph(source)
     else:
         buffers = tuple(source)
+        if strange := [value for value in buffers if not isinstance(value, Buffer)]:
+            raise UsageError(f"buffers must be Buffer values, a plan, a graph or the path of a file; got {shown(strange[0])} among them")
         found = BufferSet("buffers built in Python", buffers, sha256(encode_json([buffer_to_json(b) for b in buffers]).encode()))
     _refuse_idle_options(found, order, reading or {})
     return _checked(found, capacity_bytes, align_bytes)
@@ -146,8 +148,7 @@ def _of_graph(graph: Graph) -> BufferSet:
 
 
 def _read(path: str, capacity_bytes: int | None, align_bytes: int, reading: Mapping[str, Any]) -> BufferSet:
-    suffix = Path(path).suffix.lower()
-    if suffix == ".onnx" or (path != "-" and suffix not in {".csv", ".json", ".txt"} and not os.path.exists(path)):
+    if path != "-" and _is_model(path):
         return _read_model(path, reading)
     content = read_bytes(path)
     name = "standard input" if path == "-" else Path(path).name
@@ -168,6 +169,18 @@ def _read(path: str, capacity_bytes: int | None, align_bytes: int, reading: Mapp
         return BufferSet(graph.name or name, buffers_of_graph(graph), graph.sha256, path, {"order": "given"})
     known = f"{PLAN_SCHEMA}, {GRAPH_SCHEMA}, or the file a CSV with the columns id, lower, upper, size"
     raise InputError(path, [Defect("schema", f"must be {known}; got {shown(schema)}")])
+
+
+def _is_model(path: str) -> bool:
+    """Return whether a name is an ONNX file or stands for a network; like everywhere, a name of the zoo comes before a file of that name."""
+    suffix = Path(path).suffix.lower()
+    if suffix in {".csv", ".json"}:
+        return False
+    if suffix == ".onnx" or not os.path.exists(path):
+        return True
+    from cosma_sched.frontends import zoo
+
+    return path in zoo.names()
 
 
 def _read_model(path: str, reading: Mapping[str, Any]) -> BufferSet:

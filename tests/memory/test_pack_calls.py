@@ -129,6 +129,19 @@ def test_an_order_that_has_to_be_looked_for_is_refused() -> None:
         cs.pack(read_toy("pinch"), capacity=13, order="min-peak")
 
 
+def test_a_name_of_the_zoo_comes_before_a_file_of_that_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "resnet18").mkdir()
+    assert cs.pack("resnet18", capacity="64MiB", workers=1).offsets is not None
+    (tmp_path / "lifetimes").write_text("id,lower,upper,size\na,0,1,4\n")
+    assert cs.pack("lifetimes", capacity=4).height_bytes == 4
+
+
+def test_what_is_no_buffer_is_refused() -> None:
+    with pytest.raises(cs.UsageError, match="Buffer values"):
+        cs.pack([("a", 0, 1, 4)], capacity=4)  # type: ignore[list-item]
+
+
 def test_a_document_of_another_kind_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "other.json"
     path.write_text('{"schema": "cosma-sched/curve/1"}')
