@@ -172,7 +172,7 @@ def _read(path: str, capacity_bytes: int | None, align_bytes: int, reading: Mapp
 
 
 def _is_model(path: str) -> bool:
-    """Return whether a name is an ONNX file or stands for a network; like everywhere, a name of the zoo comes before a file of that name."""
+    """Return whether a name is an ONNX file or stands for a network; a name of the zoo comes before a file of that name."""
     suffix = Path(path).suffix.lower()
     if suffix in {".csv", ".json"}:
         return False
