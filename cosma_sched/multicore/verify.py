@@ -15,7 +15,7 @@ from cosma_sched.multicore.platform import OFFCHIP, Route
 from cosma_sched.multicore.problem import Objective, ScheduleProblem, TileKind
 from cosma_sched.multicore.schedule import NodeRun, Residency, Schedule, Transfer
 from cosma_sched.multicore.verify_facts import Facts
-from cosma_sched.multicore.verify_fields import field_defects
+from cosma_sched.multicore.verify_fields import field_defects, truth_of
 from cosma_sched.result import Status
 
 
@@ -72,7 +72,7 @@ def verify(problem: ScheduleProblem, schedule: Schedule) -> list[Violation]:
         return unplaced
     facts = Facts.of(problem, schedule)
     broken = [violation for rule in RULES for violation in rule(facts)]
-    return [*broken, *(Violation(rule, message) for rule, message in field_defects(facts))]
+    return [*broken, *(Violation(rule, message) for rule, message in field_defects(problem, schedule, truth_of(facts)))]
 
 
 def _without_answer(schedule: Schedule) -> Iterator[Violation]:
