@@ -244,7 +244,7 @@ class Group:
         down = rows.new if mode == Mode.CACHED else rows.hull
         across = columns.hull if mode == Mode.RECOMPUTE else columns.new
         runs = (down[:, :, None] > 0) & (across[:, None, :] > 0)
-        live = np.where(runs, self._live(rows, columns, mode) * tile[0], -1)
+        live = np.where(runs, self.live_words(rows, columns, mode) * tile[0], -1)
         times = rows.count[:, None] * columns.count[None, :] * (self.sink.extent[0] // tile[0])
         found: list[Occurrence] = []
         loads = []
@@ -285,7 +285,7 @@ class Group:
         n, p, q = source.extent
         return operand.words // (n * p * q)
 
-    def _live(self, rows: AxisClasses, columns: AxisClasses, mode: Mode) -> Ints:
+    def live_words(self, rows: AxisClasses, columns: AxisClasses, mode: Mode) -> Ints:
         """Return the bytes per batch element that maps and strips take at each member's step, by row and column class."""
         total = np.zeros((len(self.members), rows.count.size, columns.count.size), dtype=np.int64)
         for position, node in enumerate(self.nodes[:-1]):
