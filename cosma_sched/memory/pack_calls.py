@@ -23,7 +23,8 @@ from cosma_sched.progress import Clock, Observer, Progress
 from cosma_sched.result import Provenance, Status, relative_gap
 from cosma_sched.units import parse_size
 
-MOST_WORKERS = 8
+MOST_WORKERS, FEW = 8, 32
+"""Threads unless given: the cores, at most these; one for few buffers, which are decided before a second one is at work."""
 _MODEL_OPTIONS = {"fold": "fold", "views": "views", "dtype": "dtype", "dim": "dims"}
 
 
@@ -58,7 +59,7 @@ def pack(  # noqa: PLR0913 - the options of the command, by name
     time_limit
         Seconds, or None.
     workers
-        Threads; None takes the machine's cores, at most 8. One worker and a seed give the same answer.
+        Threads; None takes the machine's cores, at most 8, and one for few buffers. One worker and a seed give the same answer.
     seed
         Of everything random.
     reading
@@ -90,8 +91,9 @@ def pack(  # noqa: PLR0913 - the options of the command, by name
     if capacity is None and not minimize:
         raise UsageError("a capacity is needed, unless the least height is asked for (minimize)")
     capacity_bytes = None if capacity is None else parse_size(capacity)
-    align_bytes, threads = parse_size(align), workers or min(MOST_WORKERS, os.cpu_count() or 1)
+    align_bytes = parse_size(align)
     found = read_buffers(buffers, capacity_bytes=capacity_bytes, align_bytes=align_bytes, order=order, reading=reading)
+    threads = workers or (1 if len(found.buffers) <= FEW else min(MOST_WORKERS, os.cpu_count() or 1))
     clock = Clock(time_limit)
     progress = Progress(clock, tuple(observers))
     progress.report("packing", bound=max_load(found.buffers)[0], note=f"{len(found.buffers)} buffers")
