@@ -163,6 +163,9 @@ def _overlaps(buffers: Sequence[Buffer], offsets: Sequence[int]) -> Iterator[Pac
 
 def _offsets(result: PackingResult) -> Iterator[PackingViolation]:
     """Rules ``offsets`` and ``height``, and those of `_misplaced`."""
+    asked = result.provenance.options.get("capacity", result.capacity_bytes)
+    if asked != result.capacity_bytes:
+        yield PackingViolation("capacity", f"capacity_bytes says {_said(result.capacity_bytes)}, {_said(asked)} was asked for")
     is_packed = result.status in {Status.OPTIMAL, Status.FEASIBLE}
     if result.offsets is None:
         if is_packed:

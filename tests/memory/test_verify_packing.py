@@ -73,6 +73,11 @@ def test_a_buffer_above_the_capacity_or_below_zero_is_outside() -> None:
     assert "capacity" in rules(moved(packed(), "plain", -1))
 
 
+@pytest.mark.parametrize("capacity", [17, None])
+def test_a_capacity_that_was_not_asked_for_is_noticed(capacity: int | None) -> None:
+    assert "capacity" in rules(packed().replace(capacity_bytes=capacity))
+
+
 def test_an_offset_off_its_alignment_is_noticed() -> None:
     assert "alignment" in rules(moved(packed(), "aligned", 1))
 
