@@ -66,9 +66,9 @@ def verify(problem: ScheduleProblem, schedule: Schedule) -> list[Violation]:
     """
     if not schedule.nodes and schedule.status in (Status.INFEASIBLE, Status.UNKNOWN):
         return [*_without_answer(schedule)]
-    if unknown := [*_names(problem, schedule)]:
+    if unknown := [*unknown_names(problem, schedule)]:
         return unknown
-    if unplaced := [*_each_node_once(problem, schedule)]:
+    if unplaced := [*each_node_once(problem, schedule)]:
         return unplaced
     facts = Facts.of(problem, schedule)
     broken = [violation for rule in RULES for violation in rule(facts)]
@@ -87,7 +87,7 @@ def _without_answer(schedule: Schedule) -> Iterator[Violation]:
 # Names
 
 
-def _names(problem: ScheduleProblem, schedule: Schedule) -> Iterator[Violation]:
+def unknown_names(problem: ScheduleProblem, schedule: Schedule) -> Iterator[Violation]:
     """Every name stands for something of the problem, and no interval ends before it starts."""
     layers, tiles = {node.name: node.layer for node in problem.nodes}, {tile.name for tile in problem.tiles}
     resources = set(problem.platform.resources)
@@ -127,7 +127,7 @@ def _cores_known(problem: ScheduleProblem, named: Sequence[str], node: str | Non
             yield Violation("core-known", told, node=node, tile=tile, place=f"core {core}")
 
 
-def _each_node_once(problem: ScheduleProblem, schedule: Schedule) -> Iterator[Violation]:
+def each_node_once(problem: ScheduleProblem, schedule: Schedule) -> Iterator[Violation]:
     """Rule 1: every computation node runs once."""
     times = Counter(run.name for run in schedule.nodes)
     for node in problem.nodes:
