@@ -1,0 +1,249 @@
+"""Least peak memory on one core: bottleneck shortest paths over how many nodes of each group have run.
+
+The value of the relaxed search bounds ``peak_total_bytes`` of every schedule without spills on any number of cores: its nodes in the order
+of their starts are a valid order for one core, and no instant of the schedule holds less than that order does (copies, fetched inputs and
+weights only add). With inputs counted from the start (``resident``) or not at all, outputs as the semantics say.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from cosma_sched.multicore.counts import CountModel, groups_of, index_model, relaxed_model
+from cosma_sched.multicore.problem import ScheduleProblem, TileKind
+
+MOST_STATES = 1_000_000
+"""States after which a search stops with what it has proven; about ten seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Minimax:
+    """What a search found and proved.
+
+    Parameters
+    ----------
+    peak_bytes
+        Peak of `order` on one core; None where the search stopped early.
+    bound_bytes
+        No order of the nodes has a lower peak, and no schedule without spills a lower ``peak_total_bytes``.
+    order
+        Positions of the nodes; empty where the search stopped early.
+    states
+        States visited.
+    """
+
+    peak_bytes: int | None
+    bound_bytes: int
+    order: tuple[int, ...]
+    states: int
+
+    @property
+    def is_optimal(self) -> bool:
+        """True where the order's peak is proven to be the least."""
+        return self.peak_bytes == self.bound_bytes
+
+    @property
+    def priority(self) -> tuple[int, ...]:
+        """Rank of each node, by which a list scheduler repeats the order."""
+        ranks = [0] * len(self.order)
+        for rank, position in enumerate(self.order):
+            ranks[position] = rank
+        return tuple(ranks)
+
+
+def minimax(problem: ScheduleProblem, *, most_states: int = MOST_STATES) -> Minimax:
+    """Find an order of least peak among those that keep index order inside every layer, and a bound for all orders.
+
+    Where the tiles of a layer have one size and every relation between layers is one-to-one or all-to-all, as when all layers cut a
+    dimension into the same parts, index order loses nothing, the bound is the peak and one search gives both.
+
+    Parameters
+    ----------
+    problem
+        Nodes, tiles and semantics; platform and costs play no part.
+    most_states
+        States after which each search stops.
+    """
+    groups = groups_of(problem)
+    exact, relaxed = index_model(problem, groups), relaxed_model(problem, groups)
+    found = search(exact, most_states)
+    order = _positions(groups, found.path) if found.path is not None else ()
+    peak = peak_of(problem, order) if found.path is not None else None
+    if exact == relaxed:
+        return Minimax(peak, found.peak, order, found.states)
+    bound = search(relaxed, most_states)
+    value = bound.peak if peak is None else min(bound.peak, peak)
+    return Minimax(peak, value, order, found.states + bound.states)
+
+
+def peak_of(problem: ScheduleProblem, order: Sequence[int]) -> int:
+    """Return the peak of an order on one core: most bytes while a node runs, or after one has ended.
+
+    Raises
+    ------
+    ValueError
+        If the order is not a topological order of all nodes.
+    """
+    semantics = problem.semantics
+    factor = semantics.partial_sum_factor
+    pending_writers, pending = [len(writers) for writers in problem.writers], [len(readers) for readers in problem.readers]
+    resident = [tile for tile in problem.tiles if tile.kind is TileKind.INPUT and semantics.inputs == "resident"]
+    live = peak = sum(tile.size_bytes for tile in resident)
+    counted = [tile.kind is TileKind.ACTIVATION or tile in resident for tile in problem.tiles]
+    done: set[int] = set()
+
+    def release(position: int) -> int:
+        tile = problem.tiles[position]
+        is_kept = tile.is_output and semantics.outputs == "kept"
+        unused = not pending[position] and not pending_writers[position]
+        return tile.size_bytes if counted[position] and unused and not is_kept else 0
+
+    for position in order:
+        node = problem.nodes[position]
+        if position in done or not done.issuperset(node.needs):
+            raise ValueError(f"node {node.name} stands in the order twice or before what it needs")
+        tile, writers = problem.tiles[node.writes], len(problem.writers[node.writes])
+        partial = tile.size_bytes * (factor - 1) if writers > 1 else 0
+        if pending_writers[node.writes] == writers:
+            live += tile.size_bytes + partial
+        peak = max(peak, live)
+        done.add(position)
+        pending_writers[node.writes] -= 1
+        if not pending_writers[node.writes]:
+            live -= partial
+        for read in node.reads:
+            pending[read] -= 1
+            live -= release(read)
+        live -= release(node.writes) if node.writes not in node.reads else 0
+    if len(done) < len(problem.nodes):
+        raise ValueError("the order leaves nodes out")
+    return peak
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search over counts found: a path of groups, or None where it stopped, and a bound on every path's peak."""
+
+    peak: int
+    path: tuple[int, ...] | None
+    states: int
+
+
+def search(model: CountModel, most_states: int = MOST_STATES) -> Found:
+    """Return a path from nothing to everything whose highest point is lowest.
+
+    States are visited in the order of the peak that reaches them, deepest first where it does not grow. A step that fits under the peak
+    reached so far and frees at least what it keeps is taken without looking at others: whatever path leads on from here still fits after
+    it, since what it frees later it frees now, and what it allocates it must allocate once.
+    """
+    return _Search(model).run(most_states)
+
+
+class _Search:
+    """Tables in the form that the inner loop reads."""
+
+    def __init__(self, model: CountModel) -> None:
+        self.sizes = model.sizes
+        self.waits = model.waits
+        self.tensors = [(t.opened, t.starting, t.complete, t.closed, t.done) for t in (*model.tensors, *model.inputs)]
+        self.read_by: list[list[int]] = [[] for _ in model.sizes]
+        for index, tensor in enumerate(self.tensors):
+            for group, _ in tensor[4]:
+                self.read_by[group].append(index)
+
+    def run(self, most_states: int) -> Found:
+        start = (0,) * len(self.sizes)
+        live = sum(self._bytes(index, start) for index in range(len(self.tensors)))
+        threshold, came = live, {start: -1}
+        stack: list[tuple[tuple[int, ...], int]] = [(start, live)]
+        heap: list[tuple[int, int, tuple[int, ...], int, int]] = []
+        visited: set[tuple[int, ...]] = set()
+        while stack or heap:
+            if stack:
+                state, live = stack.pop()
+            else:
+                threshold, _, state, live, group = heapq.heappop(heap)
+                if state in came:
+                    continue
+                came[state] = group
+            if state in visited:
+                continue
+            visited.add(state)
+            if state == self.sizes:
+                return Found(threshold, self._path(came), len(visited))
+            if len(visited) > most_states:
+                return Found(threshold, None, len(visited))
+            self._expand(state, live, threshold, came, stack, heap)
+        raise ValueError("the groups wait for each other in a circle")
+
+    def _expand(
+        self,
+        state: tuple[int, ...],
+        live: int,
+        threshold: int,
+        came: dict[tuple[int, ...], int],
+        stack: list[tuple[tuple[int, ...], int]],
+        heap: list[tuple[int, int, tuple[int, ...], int, int]],
+    ) -> None:
+        """Push the states one node further; only one where a step is forced."""
+        moves = []
+        for group, size in enumerate(self.sizes):
+            count = state[group]
+            if count == size:
+                continue
+            for other, needed in self.waits[group]:
+                if state[other] < needed[count]:
+                    break
+            else:
+                opened, starting = self.tensors[group][:2]
+                during = live - opened[count] + starting[count]
+                further = (*state[:group], count + 1, *state[group + 1 :])
+                after = live + self._change(group, state, further)
+                if during <= threshold and after <= live:
+                    if further not in came:
+                        came[further] = group
+                        stack.append((further, after))
+                    return
+                moves.append((during, further, after, group))
+        progress = -sum(state)
+        for during, further, after, group in moves:
+            if further in came:
+                continue
+            if during <= threshold:
+                came[further] = group
+                stack.append((further, after))
+            else:
+                heapq.heappush(heap, (during, progress, further, after, group))
+
+    def _change(self, group: int, state: tuple[int, ...], further: tuple[int, ...]) -> int:
+        change = self._bytes(group, further) - self._bytes(group, state)
+        for index in self.read_by[group]:
+            change += self._bytes(index, further) - self._bytes(index, state)
+        return change
+
+    def _bytes(self, index: int, state: tuple[int, ...]) -> int:
+        opened, _, complete, closed, done = self.tensors[index]
+        x = state[index] if index < len(self.sizes) else 0
+        dropped = complete[x]
+        for group, by_count in done:
+            dropped = min(dropped, by_count[state[group]])
+        return opened[x] - closed[dropped]
+
+    def _path(self, came: dict[tuple[int, ...], int]) -> tuple[int, ...]:
+        path, state = [], self.sizes
+        while (group := came[state]) >= 0:
+            path.append(group)
+            state = (*state[:group], state[group] - 1, *state[group + 1 :])
+        return tuple(reversed(path))
+
+
+def _positions(groups: Sequence[Sequence[int]], path: Sequence[int]) -> tuple[int, ...]:
+    """Return the nodes that a path of groups runs."""
+    counts = [0] * len(groups)
+    order = []
+    for group in path:
+        order.append(groups[group][counts[group]])
+        counts[group] += 1
+    return tuple(order)
