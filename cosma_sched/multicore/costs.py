@@ -178,8 +178,8 @@ def all_costs(provider: CostProvider, pieces: Iterable[Piece]) -> list[Mapping[s
 def allowed_cores(operator_type: str, accelerator: Accelerator) -> tuple[str, ...]:
     """Return the ids of the cores that may run an operator.
 
-    Those that list it; if none does, every compute core without a list. An operator that neither a core nor this module knows goes to the
-    widest vector cores, whatever they list, where there are any.
+    Those that list it; if none does, every compute core without a list. What then runs nowhere, and operators that neither a core nor this
+    module knows, go to the widest vector cores, whatever they list; products do not.
 
     Raises
     ------
@@ -187,18 +187,23 @@ def allowed_cores(operator_type: str, accelerator: Accelerator) -> tuple[str, ..
         If there is none.
     """
     compute = [core for core in accelerator.cores if core.is_compute]
-    listing = tuple(core.id for core in compute if core.operators is not None and operator_type in core.operators)
+    listing = tuple(core.id for core in compute if lists(core, operator_type))
     if listing:
         return listing
-    if operator_type not in MATRIX_OPERATORS | VECTOR_OPERATORS:
-        widest = max((core.lanes or 0 for core in compute), default=0)
-        if widest:
-            return tuple(core.id for core in compute if core.lanes == widest)
+    most = max((core.lanes or 0 for core in compute), default=0)
+    widest = tuple(core.id for core in compute if most and core.lanes == most)
+    if widest and operator_type not in MATRIX_OPERATORS | VECTOR_OPERATORS:
+        return widest
     open_to_all = tuple(core.id for core in compute if core.operators is None)
-    if not open_to_all:
-        listed = "; ".join(f"core {core.id}: {', '.join(core.operators or ())}" for core in compute)
-        raise InputError(accelerator.name, f"no core runs operators of type {operator_type}; they list {listed}")
-    return open_to_all
+    if found := open_to_all or (() if operator_type in MATRIX_OPERATORS else widest):
+        return found
+    listed = "; ".join(f"core {core.id}: {', '.join(core.operators or ())}" for core in compute)
+    raise InputError(accelerator.name, f"no core runs operators of type {operator_type}; they list {listed}")
+
+
+def lists(core: Core, operator_type: str) -> bool:
+    """Return whether a core lists an operator."""
+    return core.operators is not None and operator_type in core.operators
 
 
 class AnalyticCosts:
@@ -227,17 +232,16 @@ class AnalyticCosts:
         return tuple(self._warnings.values())
 
     def allowed(self, operator_type: str) -> tuple[str, ...]:
-        """Return the cores that may run an operator; one warning for each type that nobody knows."""
+        """Return the cores that may run an operator; one warning for each type that nobody knows, or that goes where it is not listed."""
         if operator_type not in self._allowed:
             self._allowed[operator_type] = allowed = allowed_cores(operator_type, self._accelerator)
-            lanes = self._cores[allowed[0]].lanes
-            if operator_type not in MATRIX_OPERATORS | VECTOR_OPERATORS and not self._lists(operator_type):
-                rate = f"one element per lane and cycle on {lanes} lanes" if lanes else "one element per cycle"
+            first = self._cores[allowed[0]]
+            rate = f"one element per lane and cycle on {first.lanes} lanes" if first.lanes else "one element per cycle"
+            if not lists(first, operator_type) and operator_type not in MATRIX_OPERATORS | VECTOR_OPERATORS:
                 self._warnings[operator_type] = f"{operator_type}: no cost model; costed by the vector rule, {rate}"
+            elif not lists(first, operator_type) and first.operators is not None:
+                self._warnings[operator_type] = f"{operator_type}: no core lists it; runs on the widest vector cores, {rate}"
         return self._allowed[operator_type]
-
-    def _lists(self, operator_type: str) -> bool:
-        return any(core.operators is not None and operator_type in core.operators for core in self._accelerator.cores)
 
     def costs(self, piece: Piece) -> Mapping[str, NodeCost]:
         """Return the cost on every allowed core."""

@@ -77,6 +77,14 @@ def test_an_operator_that_nothing_runs_is_refused() -> None:
         allowed_cores("Conv", machine(core(0, lanes=4, operators=["Add"])))
 
 
+def test_a_vector_operator_that_no_core_is_open_to_goes_to_the_widest_vector_core() -> None:
+    made = machine(core(0, unroll={"P": 4}, operators=["MatMul"]), core(1, lanes=8, operators=["Exp"]))
+    costs = AnalyticCosts(made)
+    assert costs.costs(vector("LayerNormalization", 80))["1"].cycles == 10
+    [warning] = costs.warnings
+    assert warning.startswith("LayerNormalization: no core lists it; runs on the widest vector cores")
+
+
 # The formula
 
 
