@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from cosma_sched.fusion.group import Group, Mode, Tile
 from cosma_sched.fusion.steps import Output, StepProblem, StepScore, Weights, score_step, score_vector
@@ -190,7 +192,9 @@ def _vector_score(group: Group, step: GroupStep, machine: Machine) -> StepScore:
     if vector is None or not group.problem.charged or vector.folded_into is not None:
         return alone
     energy, latency = vector_cost(vector.words, machine)
-    return replace(alone, energy_pj=energy, latency_cycles=latency, roofs=(0.0, 0.0, 0.0, sum(vector.words) / machine.dram_bandwidth))
+    nothing = Fraction(0)
+    roofs = (nothing, nothing, nothing, Fraction(sum(vector.words)) / Fraction(machine.dram_bandwidth))
+    return replace(alone, energy_pj=energy, latency_cycles=latency, roofs=roofs)
 
 
 def total(costed: Sequence[CostedStep], overlap: str) -> tuple[int, int]:
@@ -198,8 +202,8 @@ def total(costed: Sequence[CostedStep], overlap: str) -> tuple[int, int]:
     energy = sum(step.score.energy_pj * step.step.multiplicity for step in costed)
     if overlap == "layer":
         return energy, sum(step.score.latency_cycles * step.step.multiplicity for step in costed)
-    busy = (sum(step.score.roofs[unit] * step.step.multiplicity for step in costed) for unit in UNITS)
-    return energy, int(-(-max(busy) // 1))
+    busy = max(sum(step.score.roofs[unit] * step.step.multiplicity for step in costed) for unit in UNITS)
+    return energy, math.ceil(busy)
 
 
 def overflows(cost: GroupCost, machine: Machine) -> list[tuple[CostedStep, str, int]]:

@@ -158,6 +158,7 @@ class AxisTable:
             after=np.concatenate([one.after for one in found], axis=1),
             read_hull=np.concatenate([one.read_hull for one in found], axis=1),
             read_new=np.concatenate([one.read_new for one in found], axis=1),
+            low=(np.concatenate([one.low[0] for one in found], axis=1), np.concatenate([one.low[1] for one in found], axis=1)),
             count=np.concatenate([one.count for one in found]),
             first=np.zeros((len(group.members), 0), dtype=np.int64),
         )

@@ -279,7 +279,7 @@ class _StepSpace(LayerSpace):
             return
         yield dims[C], dims[R], dims[S]
         least = {_widest(xc, int(self.machine.rows)): xc for xc in reversed(divisors(dims[C]))}
-        kernels = dict.fromkeys([(1, dims[S]), (dims[R], 1), (1, 1)])
+        kernels = dict.fromkeys([*((1, s) for s in divisors(dims[S])), *((r, 1) for r in divisors(dims[R]))])
         outside = dims[R] * dims[S] > 1
         for xc in dict.fromkeys([*least.values(), dims[C]]):
             for r, s in kernels:
@@ -288,13 +288,14 @@ class _StepSpace(LayerSpace):
 
     @property
     def _is_lean(self) -> bool:
-        """True where partial sums must stay and the window rule is that of Timeloop.
+        """True where partial sums must stay, the window rule is that of Timeloop, and windows have no holes.
 
         Then either nothing is reduced outside, or all reductions run innermost. In the second case counts do not depend on how much of C
         the tile holds, as long as the array is used as widely, nor on how much of R (or of S) it holds where that loop is the innermost:
-        the windows of all kernel positions are read together. So the smallest such tiles are enough.
+        the windows of all its positions are read together. So the smallest tiles of C, and of R or of S, are enough.
         """
-        return self.step.output != Output.DRAM and self.halo == "parity"
+        without_holes = (self.layer.dilation_p, self.layer.dilation_q) == (1, 1)
+        return self.step.output != Output.DRAM and self.halo == "parity" and without_holes
 
     def _fitting(self, rows: slice, columns: slice) -> _Pairs:
         w = _Weights(*(column[rows, None] for column in self._w))

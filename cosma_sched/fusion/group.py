@@ -44,6 +44,8 @@ class AxisClasses:
         Of `tiles.Bands`.
     read_hull, read_new
         Lengths that vector operands need for the hull of their reader, and for its new part.
+    low
+        Where the band begins in the first tile of each class, and in the last one.
     count
         Tiles of each class.
     first
@@ -56,6 +58,7 @@ class AxisClasses:
     after: Ints
     read_hull: Ints
     read_new: Ints
+    low: tuple[Ints, Ints]
     count: Ints
     first: Ints
 
@@ -221,7 +224,10 @@ class Group:
         _, chosen, inverse, count = np.unique(np.concatenate(parts), axis=1, return_index=True, return_inverse=True, return_counts=True)
         first = np.argmax(found.hull > 0, axis=1)
         hull, new, before, after, read_hull, read_new = (part[:, chosen] for part in parts)
-        return AxisClasses(hull, new, before, after, read_hull, read_new, count, np.ravel(inverse)[first])
+        last = np.zeros(count.size, dtype=np.int64)
+        last[np.ravel(inverse)] = np.arange(found.low.shape[1])
+        low = (found.low[:, chosen], found.low[:, last])
+        return AxisClasses(hull, new, before, after, read_hull, read_new, low, count, np.ravel(inverse)[first])
 
     def _read_extent(self, operand: Operand, axis: int, window: Window | None, result: int) -> int:
         if operand.producer is not None:
@@ -286,20 +292,32 @@ class Group:
         return operand.words // (n * p * q)
 
     def live_words(self, rows: AxisClasses, columns: AxisClasses, mode: Mode) -> Ints:
-        """Return the bytes per batch element that maps and strips take at each member's step, by row and column class."""
+        """Return the words per batch element that maps and strips take at each member's step, by row and column class.
+
+        In `cached`, rows kept from the band above lie right of what a tile has reached, rows kept for the band below left of it. What they
+        take grows or shrinks evenly along a band, so of the tiles of a class the first or the last one holds most.
+        """
+        ends = columns.low if mode == Mode.CACHED else columns.low[:1]
+        found: Ints = np.maximum.reduce([self._live_at(rows, columns, low, mode) for low in ends])
+        return found
+
+    def _live_at(self, rows: AxisClasses, columns: AxisClasses, low: Ints, mode: Mode) -> Ints:
         total = np.zeros((len(self.members), rows.count.size, columns.count.size), dtype=np.int64)
         for position, node in enumerate(self.nodes[:-1]):
-            last, width = self.last_use[position], node.extent[2]
-            down, across = rows.hull[position][:, None], columns.hull[position][None, :]
-            strip: Any = 0
-            if mode == Mode.CACHED:
-                strip = np.maximum(rows.before[position], rows.after[position])[:, None]
-            total[position : last + 1] += node.position_words * (down * across + strip * (width - across))
+            last, width, words = self.last_use[position], node.extent[2], node.position_words
+            down, across, start = rows.hull[position][:, None], columns.hull[position][None, :], low[position][None, :]
+            above, below = rows.before[position][:, None], rows.after[position][:, None]
+
+            def rest(taken: Ints, begin: Ints, above: Ints = above, below: Ints = below, width: int = width) -> Ints:
+                return above * (width - taken - begin) + below * begin if mode == Mode.CACHED else 0 * begin
+
+            total[position : last + 1] += words * (down * across + rest(across, start))
             if mode == Mode.RECOMPUTE:
                 continue
-            for steps, overlap in ((slice(0, position), columns.before), (slice(last + 1, None), columns.after)):
-                kept = overlap[position][None, :]
-                total[steps] += node.position_words * (kept * down + strip * (width - kept))
+            kept = columns.before[position][None, :]
+            total[:position] += words * (kept * down + rest(kept, start))
+            kept = columns.after[position][None, :]
+            total[last + 1 :] += words * (kept * down + rest(kept, start + across - kept))
         return total
 
     def step_problem(self, occurrence: Occurrence, weights: Weights) -> StepProblem:

@@ -7,8 +7,10 @@ producer's map (a reshape, a crop, an upsampling), or an operator has no rule fo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+import networkx as nx
 
 from cosma_sched.fusion.problem import CHANNELS_FIRST, FEATURES_LAST, SAME, FusionProblem, Node, Operand, Window
 from cosma_sched.graph import Graph, TensorKind
@@ -82,8 +84,22 @@ def fusion_problem(graph: Graph, *, charged: bool = False) -> FusionProblem:
     )
     for operator in graph:
         _read(reading, operator)
-    nodes = tuple(_uncharged(node) for node in reading.nodes) if not charged else tuple(reading.nodes)
-    return FusionProblem(graph.name, nodes, charged, workload.remarks, workload.unsupported, workload.origin)
+    nodes = [node if charged else _uncharged(node) for node in reading.nodes]
+    return FusionProblem(graph.name, _in_order(nodes), charged, workload.remarks, workload.unsupported, workload.origin)
+
+
+def _in_order(nodes: Sequence[Node]) -> tuple[Node, ...]:
+    """Return the nodes in a topological order near the given one: an operand of a drain may be made after the layer that it joins."""
+    digraph: nx.DiGraph[int] = nx.DiGraph()
+    digraph.add_nodes_from(range(len(nodes)))
+    digraph.add_edges_from((producer, index) for index, node in enumerate(nodes) for producer in node.producers)
+    order = list(nx.lexicographical_topological_sort(digraph))
+    place = {index: position for position, index in enumerate(order)}
+    return tuple(replace(nodes[index], operands=tuple(_moved(operand, place) for operand in nodes[index].operands)) for index in order)
+
+
+def _moved(operand: Operand, place: Mapping[int, int]) -> Operand:
+    return operand if operand.producer is None else replace(operand, producer=place[operand.producer])
 
 
 def _uncharged(node: Node) -> Node:
@@ -210,8 +226,11 @@ def _product_input(reading: _Reading, operator: GraphOperator, layer: Layer) -> 
     if operator.attributes.get("transA"):
         barrier = "the left operand is transposed"
     shape = reading.shape(operator, 0)
-    if barrier is None and "input_shapes" in operator.attributes and len(shape) > 1 and 1 < shape[-1] == shape[-2]:
-        barrier = "a square operand that is seen through a view may be transposed"
+    if barrier is None and "input_shapes" in operator.attributes and producer is not None:
+        if len(shape) > 1 and 1 < shape[-1] == shape[-2]:
+            barrier = "a square operand that is seen through a view may be transposed"
+        elif layer.repeat == layer["P"] > 1:
+            barrier = "repetitions and rows of an operand that is seen through a view may have changed places"
     return Operand("input", producer, words, SAME, SAME, True, barrier), None
 
 

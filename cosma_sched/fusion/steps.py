@@ -9,8 +9,10 @@ The counts are those of the mapping model on the step's extents; what is residen
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -77,7 +79,7 @@ class StepScore:
     words
         DRAM words.
     roofs
-        Cycles that array, accumulator, scratchpad and DRAM need.
+        Cycles that array, accumulator, scratchpad and DRAM need, exactly.
     scratchpad_bytes, accumulator_bytes
         Of the working tiles.
     spills
@@ -87,7 +89,7 @@ class StepScore:
     energy_pj: int
     latency_cycles: int
     words: Words
-    roofs: tuple[float, float, float, float]
+    roofs: tuple[Fraction, Fraction, Fraction, Fraction]
     scratchpad_bytes: int
     accumulator_bytes: int
     spills: bool
@@ -137,12 +139,15 @@ def score_step(step: StepProblem, nest: LoopNest, machine: Machine, halo: str) -
     counts, repeat, (w_bytes, i_bytes, o_bytes) = cost.counts, layer.repeat, layer.element_bytes
     psum = _whole(counts.psum) * repeat * max(int(machine.psum_words), o_bytes)
     o = (_whole(counts.o) - _whole(counts.psum)) * repeat * o_bytes + psum
-    a, b, c, d = (float(np.ravel(roof)[0]) for roof in cost.roofs)
+    array = Fraction(layer.macs, nest.spatial(1) * nest.spatial(2))
+    accumulator = Fraction(_whole(cost.accumulator)) / (Fraction(machine.accumulator_bandwidth) * nest.spatial(2))
+    scratchpad = Fraction(_whole(cost.scratchpad)) / Fraction(machine.scratchpad_bandwidth)
+    dram = Fraction(_whole(cost.dram_words)) / Fraction(machine.dram_bandwidth)
     return StepScore(
         energy_pj=int(np.rint(np.ravel(cost.energy_pj)[0])),
         latency_cycles=int(np.ceil(np.ravel(cost.cycles)[0])),
         words=Words(_whole(counts.w) * repeat * w_bytes, _whole(counts.i) * repeat * i_bytes, o, psum),
-        roofs=(a, b, c, d),
+        roofs=(array, accumulator, scratchpad, dram),
         scratchpad_bytes=_whole(cost.scratchpad_bytes),
         accumulator_bytes=_whole(cost.accumulator_bytes),
         spills=_whole(plain.psum) > 0,
@@ -170,7 +175,8 @@ def score_vector(machine: Machine, inside: int, outside: tuple[int, ...], *, cha
     """
     words = inside if charged else 0
     blocks = sum(-(-count // machine.block_words) * machine.block_words for count in outside)
-    scratchpad, dram = words / machine.scratchpad_bandwidth, sum(outside) / machine.dram_bandwidth
+    scratchpad = Fraction(words) / Fraction(machine.scratchpad_bandwidth)
+    dram = Fraction(sum(outside)) / Fraction(machine.dram_bandwidth)
     energy = int(np.rint(machine.scratchpad_pj * words + machine.dram_pj * blocks))
-    latency = int(np.ceil(max(scratchpad, dram)))
-    return StepScore(energy, latency, Words(0, sum(outside), 0, 0), (0.0, 0.0, scratchpad, dram), 0, 0, False)
+    roofs = (Fraction(0), Fraction(0), scratchpad, dram)
+    return StepScore(energy, math.ceil(max(roofs)), Words(0, sum(outside), 0, 0), roofs, 0, 0, False)

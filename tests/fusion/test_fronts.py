@@ -35,12 +35,13 @@ def random_machine(rng: random.Random) -> Machine:
 def random_step(rng: random.Random) -> StepProblem:
     dims = [1] * 7
     dims[N], dims[K], dims[C] = rng.choice([1, 1, 2]), rng.choice([1, 2, 4, 6]), rng.choice([1, 2, 4, 6])
-    dims[P], dims[Q], dims[R], dims[S] = rng.choice([1, 2, 3, 4]), rng.choice([1, 2, 4]), rng.choice([1, 1, 3]), rng.choice([1, 3])
+    dims[P], dims[Q], dims[R], dims[S] = rng.choice([1, 2, 3, 4]), rng.choice([1, 2, 4]), rng.choice([1, 1, 3, 4]), rng.choice([1, 3])
     layer = Layer(
         "",
         tuple(dims),
         stride_p=rng.choice([1, 2]),
         stride_q=rng.choice([1, 2]),
+        dilation_p=rng.choice([1, 1, 2]),
         repeat=rng.choice([1, 3]),
         drain_words=rng.choice([(), (7,)]),
     )
