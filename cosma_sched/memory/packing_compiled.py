@@ -47,6 +47,11 @@ def _compiled(njit: Callable[..., Any], *, keep: bool) -> Any:
     return namespace["search"]
 
 
+def is_loaded() -> bool:
+    """Whether `search` has been called in this process."""
+    return search.cache_info().currsize > 0 and bool(search().signatures)
+
+
 def is_compiled() -> bool:
     """Whether machine code for the present kernel lies on disk, so that the first call of `search` takes well below a second."""
     folder = Path(search().stats.cache_path or "")

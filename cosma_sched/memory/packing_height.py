@@ -1,7 +1,8 @@
 """The least height: a packing as low as can be found, and a bound that says how much lower any could be.
 
-Each partition is squeezed on its own: its height is asked for at the bound first, then halfway between what failed and what is held, with
-more nodes in each round. A refuted height raises the bound.
+Each partition is squeezed on its own: its height is asked for at the bound first, then in steps below what is held, which shrink where
+they fail; after a round in vain each question may take more nodes. A refuted height raises the bound. A search for a lower height starts
+with the orders that led to the packing that is held; CP-SAT, which finds few packings but some refutations, is asked at the bound only.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from cosma_sched.graph import Buffer
 from cosma_sched.memory.packing import Packing, in_bytes, max_load, pack
 from cosma_sched.memory.packing_heuristics import pack_low
 from cosma_sched.memory.packing_intervals import pack_by_intervals
+from cosma_sched.memory.packing_orders import Weights
 from cosma_sched.memory.packing_search import CanonicalSearch, is_searchable
 from cosma_sched.memory.packing_strip import Strip, partitions
 from cosma_sched.progress import Clock
@@ -20,8 +22,8 @@ from cosma_sched.result import Status, Termination
 
 NODES_PER_BUFFER, FIRST_DETERMINISTIC = 50, 0.01
 """What one question may take in the first round: nodes of the search, and CP-SAT's deterministic seconds."""
-GROWTH = 2
-"""How many times as much in each later round."""
+NODES_GROWTH, DETERMINISTIC_GROWTH = 2, 1.5
+"""How many times as much after a round in vain."""
 
 
 def least_height(
@@ -84,37 +86,44 @@ class _Partition:
     def __init__(self, buffers: Sequence[Buffer], offsets: Sequence[int], seed: int, workers: int) -> None:
         self.buffers, self.offsets, self._seed, self._workers = buffers, tuple(offsets), seed, workers
         self.height = max(offset + buffer.size_bytes for offset, buffer in zip(offsets, buffers, strict=True))
-        strip = Strip.of(buffers, self.height)
+        self._strip = strip = Strip.of(buffers, self.height)
         self.unit, self.proved_by = strip.unit, "load"
         lowest = max([max_load(buffers)[0], *(buffer.size_bytes + (buffer.offset or 0) for buffer in buffers)])
         self.bound = -(-lowest // self.unit) * self.unit
+        self.nodes = 0
         self._searches: dict[int, CanonicalSearch] = {}
+        self._parents: tuple[Weights, ...] = ()
         if (offsets_low := pack_low(strip)) is not None:
             self._keep(strip, offsets_low)
-
-    @property
-    def nodes(self) -> int:
-        """Nodes of all searches."""
-        return sum(search.nodes for search in self._searches.values())
 
     def _keep(self, strip: Strip, offsets: Sequence[int]) -> None:
         height = strip.height(offsets) * strip.unit
         if height < self.height or strip.capacity * strip.unit < self.height:
             self.offsets, self.height = in_bytes(strip, offsets), height
-        self._searches = {target: search for target, search in self._searches.items() if target < self.height}
 
-    def ask(self, target: int, clock: Clock, nodes: int, deterministic: float) -> Termination:
+    def ask(self, target: int, clock: Clock, nodes: int, deterministic: float, *, is_lowest: bool) -> Termination:
         """Try to pack into a height; take a packing as the lowest, a refutation as the bound."""
-        strip = Strip.of(self.buffers, target)
+        strip = self._strip.resized(target)
         if is_searchable(strip):
-            search = self._searches.setdefault(target, CanonicalSearch(strip, self._seed))
-            outcome = search.advance(clock, nodes)
-            if outcome.termination is not Termination.EXHAUSTED:
-                return self._learn(strip, target, outcome.offsets, outcome.is_infeasible, "search", outcome.termination)
+            termination = self._search(strip, target, clock, nodes)
+            if termination is not Termination.EXHAUSTED or not is_lowest:
+                return termination
         limit = deterministic if self._workers == 1 else None
         within = clock if limit is not None else Clock(min(clock.remaining or 60.0, 60.0 * deterministic))
         answer = pack_by_intervals(strip, within, self._seed, workers=self._workers, deterministic_limit=limit)
         return self._learn(strip, target, answer.offsets, answer.is_infeasible, "cpsat", answer.termination)
+
+    def _search(self, strip: Strip, target: int, clock: Clock, nodes: int) -> Termination:
+        """Go on with the search for a height; once it has packed, the searches for less start again from what led there."""
+        search = self._searches.get(target) or CanonicalSearch(strip, self._seed, parents=self._parents)
+        self._searches[target] = search
+        before = search.nodes
+        outcome = search.advance(clock, nodes)
+        self.nodes += search.nodes - before
+        if outcome.offsets is not None:
+            self._parents = search.best
+            self._searches.clear()
+        return self._learn(strip, target, outcome.offsets, outcome.is_infeasible, "search", outcome.termination)
 
     def _learn(
         self, strip: Strip, target: int, offsets: Sequence[int] | None, is_infeasible: bool, method: str, termination: Termination
@@ -137,25 +146,26 @@ def _squeeze(pieces: Sequence[_Partition], clock: Clock) -> Termination:
                 return Termination.PROVED
             if clock.expired:
                 return Termination.TIME_LIMIT
+            before = piece.height
             if _one_round(piece, bound, rounds[number], clock) is Termination.INTERRUPTED:
                 return Termination.INTERRUPTED
-            rounds[number] += 1
+            rounds[number] += piece.height == before
     except KeyboardInterrupt:
         return Termination.INTERRUPTED
 
 
 def _one_round(piece: _Partition, bound: int, number: int, clock: Clock) -> Termination:
-    """Ask for heights from the bound upwards, each halfway between the last that failed and the one held."""
-    nodes = NODES_PER_BUFFER * len(piece.buffers) * GROWTH**number
-    deterministic = FIRST_DETERMINISTIC * GROWTH**number
-    target = bound // piece.unit * piece.unit
-    termination = Termination.PROVED
-    while target < piece.height and not clock.expired:
-        termination = piece.ask(target, clock, nodes, deterministic)
-        if termination is Termination.INTERRUPTED or piece.height <= target:
+    """Ask for the bound, then for less and less below what is held; the later the round, the smaller its first step."""
+    nodes = NODES_PER_BUFFER * len(piece.buffers) * NODES_GROWTH**number
+    deterministic = FIRST_DETERMINISTIC * DETERMINISTIC_GROWTH**number
+    lowest = bound // piece.unit * piece.unit
+    termination = piece.ask(lowest, clock, nodes, deterministic, is_lowest=True)
+    step = max(1, (piece.height - lowest) // piece.unit >> number + 1)
+    while step and termination is not Termination.INTERRUPTED and not clock.expired:
+        target, before = max(piece.height - step * piece.unit, lowest + piece.unit, piece.bound), piece.height
+        if target >= before:
             break
-        half = (piece.height - target) // 2 // piece.unit * piece.unit
-        target = max(target + max(half, piece.unit), piece.bound)
-        if target >= piece.height:
-            break
+        termination = piece.ask(target, clock, nodes, deterministic, is_lowest=False)
+        if piece.height == before:
+            step //= 2
     return termination

@@ -26,11 +26,13 @@ from __future__ import annotations
 
 from cosma_sched.memory.packing_state import (
     ADVANCE,
+    BEGIN,
     BLAME_FIRST,
     BLAME_LAST,
     DEPTH,
     FAILED,
     FAR,
+    MOST_PLACED,
     NEXT_STEP,
     NODES,
     NONE,
@@ -52,6 +54,11 @@ from cosma_sched.memory.packing_state import (
 def search(p: Instance, w: State, budget: int) -> int:
     """Go on for at most `budget` placements; return PACKED, REFUTED or UNFINISHED."""
     depth, step, nodes, result = w.registers[DEPTH], w.registers[NEXT_STEP], 0, UNFINISHED
+    if step == BEGIN:
+        if p.is_dynamic == 1:
+            rank_buffers(p, w, 0)
+            w.rank_mark[0] = w.registers[NUM_RANKS]
+        step = TRY
     while True:
         if step == TRY:
             restore(p, w, depth)
@@ -311,6 +318,7 @@ def put_down(p: Instance, w: State, chosen: int) -> None:
     w.placed[count], w.placed_on[count] = chosen, w.stack_top[p.stack[chosen]]
     w.stack_top[p.stack[chosen]] = chosen
     w.registers[NUM_PLACED] = count + 1
+    w.registers[MOST_PLACED] = max(w.registers[MOST_PLACED], count + 1)
     total, crossing, size = w.total, w.crossing, p.sizes[chosen]
     for e in range(p.section_start[chosen], p.section_start[chosen + 1]):
         total[p.sections[e]] -= size

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from cosma_sched.memory import packing_kernel as kernel
-from cosma_sched.memory.packing_orders import Attempt, Orders
-from cosma_sched.memory.packing_state import NODES, NONE, NUM_RANKS, NUM_REGISTERS, PACKED, REFUTED, Instance, State
+from cosma_sched.memory.packing_orders import Attempt, Orders, Weights
+from cosma_sched.memory.packing_state import MOST_PLACED, NODES, NONE, NUM_REGISTERS, PACKED, REFUTED, Instance, State
 from cosma_sched.memory.packing_strip import Strip
 from cosma_sched.progress import Clock
 from cosma_sched.result import Termination
@@ -61,6 +62,8 @@ class CanonicalSearch:
     compiled
         True and False force the compiled and the plain kernel; None takes the compiled one, where it is installed, once the search has
         proven to be long.
+    parents
+        What `best` of a search for a higher packing of the same buffers returned: where this one starts.
 
     Raises
     ------
@@ -68,18 +71,23 @@ class CanonicalSearch:
         If the compiled kernel is forced and Numba is not installed.
     """
 
-    def __init__(self, strip: Strip, seed: int = 0, *, compiled: bool | None = None) -> None:
+    def __init__(self, strip: Strip, seed: int = 0, *, compiled: bool | None = None, parents: Sequence[Weights] = ()) -> None:
         self.nodes = 0
         self._strip = strip
-        self._orders = Orders(strip, seed)
+        self._orders = Orders(strip, seed, parents)
         self._compiled = compiled
         self._run: Run = kernel.search
         self._slice = PLAIN_SLICE
         self._views = Views(strip, list)
-        if compiled:
+        if compiled or (compiled is None and is_loaded() and can_compile(strip)):
             self._switch(compiled_search())
         self._attempt: Attempt | None = None
         self._instance, self._state = self._views.instance, self._views.state
+
+    @property
+    def best(self) -> tuple[Weights, ...]:
+        """What made the orders that got furthest."""
+        return self._orders.best
 
     def advance(self, clock: Clock, max_nodes: int | None = None) -> SearchOutcome:
         """Go on until the answer is known, the clock has expired, or about `max_nodes` more nodes were searched."""
@@ -101,7 +109,7 @@ class CanonicalSearch:
             if result == REFUTED:
                 return SearchOutcome(None, True, Termination.PROVED)
             if used >= attempt.node_limit:
-                self._orders.learn(self._state.heat)
+                self._orders.learn(int(self._state.registers[MOST_PLACED]), self._state.heat)
                 self._attempt = None
 
     def _begin(self, clock: Clock) -> Attempt:
@@ -202,11 +210,7 @@ class Views:
         twins = self._to(_twins(self._strip, position))
         instance = self.instance._replace(order=self._to(position), twin=twins, is_dynamic=int(attempt.is_dynamic))
         fresh = State(*(values.copy() for values in self.state))  # type: ignore[attr-defined]
-        state = fresh._replace(rank=self._to(position), items=self._to(attempt.order))
-        if attempt.is_dynamic:
-            kernel.rank_buffers(instance, state, 0)
-            state.rank_mark[0] = state.registers[NUM_RANKS]
-        return instance, state
+        return instance, fresh._replace(rank=self._to(position), items=self._to(attempt.order))
 
 
 def _stacks(strip: Strip) -> list[int]:
@@ -262,6 +266,12 @@ def compiled_search() -> Run:
 
     run: Run = packing_compiled.search()
     return run
+
+
+def is_loaded() -> bool:
+    """Whether the compiled kernel has been called in this process, so that taking it costs nothing."""
+    module = sys.modules.get("cosma_sched.memory.packing_compiled")
+    return module is not None and module.is_loaded()
 
 
 def compiled_search_if_soon(clock: Clock) -> Run | None:

@@ -14,11 +14,11 @@ FAR = 1 << 61
 PACKED, REFUTED, UNFINISHED = 1, 0, -1
 
 # Registers of a state: what a search needs to go on where it stopped.
-DEPTH, NEXT_STEP, TRAIL_LENGTH, NUM_PLACED, NUM_PARTS, NUM_RANKS, BLAME_FIRST, BLAME_LAST, NODES = range(9)
-NUM_REGISTERS = 9
+DEPTH, NEXT_STEP, TRAIL_LENGTH, NUM_PLACED, NUM_PARTS, NUM_RANKS, BLAME_FIRST, BLAME_LAST, MOST_PLACED, NODES = range(10)
+NUM_REGISTERS = 10
 
-# Steps of the search at the part on top of the stack.
-TRY, ADVANCE, SOLVED, FAILED = range(4)
+# Steps of the search at the part on top of the stack; the first is that of a new run.
+BEGIN, TRY, ADVANCE, SOLVED, FAILED = range(5)
 
 
 class Instance(NamedTuple):

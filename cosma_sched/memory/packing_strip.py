@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -88,6 +89,12 @@ class Strip:
             tuple(parts),
             tuple(times),
         )
+
+    def resized(self, capacity_bytes: int) -> Strip:
+        """Return the same buffers in a strip of another capacity; what was derived from lifetimes and sizes is kept."""
+        other = copy(self)
+        object.__setattr__(other, "capacity", capacity_bytes // self.unit)
+        return other
 
     def __len__(self) -> int:
         return len(self.sizes)

@@ -16,7 +16,7 @@ from cosma_sched.graph import Buffer, BufferGap
 from cosma_sched.memory import packing_compiled, packing_kernel, packing_search
 from cosma_sched.memory.packing import max_load, pack
 from cosma_sched.memory.packing_height import least_height as lowest
-from cosma_sched.memory.packing_orders import Orders, luby
+from cosma_sched.memory.packing_orders import POOL, Orders, luby
 from cosma_sched.memory.packing_search import CanonicalSearch, is_searchable
 from cosma_sched.memory.packing_strip import Strip, partitions
 from cosma_sched.progress import Clock
@@ -197,6 +197,7 @@ def test_a_numba_that_does_not_load_leaves_the_plain_search_at_work(monkeypatch:
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: True)
     monkeypatch.setattr(packing_compiled, "search", broken)
+    monkeypatch.setattr(packing_compiled, "is_loaded", lambda: False)
     monkeypatch.setattr(packing_search, "NODES_BEFORE_COMPILED", 0)
     assert CanonicalSearch(Strip.of(pinch(), 12)).advance(Clock()).is_infeasible
 
@@ -209,6 +210,25 @@ def test_numbers_beyond_64_bits_stay_with_plain_python() -> None:
 
 def test_limits_of_runs_follow_the_universal_sequence() -> None:
     assert [luby(index) for index in range(1, 16)] == [1, 1, 2, 1, 1, 2, 4, 1, 1, 2, 1, 1, 2, 4, 8]
+
+
+def test_half_of_the_runs_vary_the_orders_that_got_furthest() -> None:
+    strip = Strip.of(random_buffers(random.Random(3), 30, features=False), 100)
+    orders = Orders(strip, 5)
+    for _ in range(12):
+        orders.next_attempt()
+        orders.learn(placed=20, heat=[1] * strip.num_sections)
+    best = orders.best[0]
+    assert 1 < len(orders.best) <= 1 + POOL
+    assert Orders(strip, 6, orders.best).next_attempt().order == Orders(strip, 7, (best,)).next_attempt().order
+
+
+def test_a_resized_strip_is_the_strip_of_that_capacity() -> None:
+    buffers = random_buffers(random.Random(4), 20)
+    strip = Strip.of(buffers, 60)
+    assert strip.conflicts
+    assert strip.resized(80) == Strip.of(buffers, 80)
+    assert strip.resized(80).conflicts == Strip.of(buffers, 80).conflicts
 
 
 def test_orders_are_permutations_and_repeat_with_their_seed() -> None:
