@@ -182,11 +182,18 @@ class Facts:
                 if self.takes_memory(tile) and start not in self.births.get((tile, memory), ()):
                     yield tile, memory, start
 
+    @cached_property
+    def _stays_anywhere(self) -> dict[int, list[tuple[int, int]]]:
+        """Intervals of each tile in whichever memory, ascending."""
+        found: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for (tile, _), stays in self.stays.items():
+            found[tile].extend(stays)
+        return {tile: sorted(stays) for tile, stays in found.items()}
+
     def left_chip(self, tile: int) -> int | None:
         """Return the first cycle from the completion of a tile on at which it lies on no core, or None."""
         now = self.ready[tile]
-        stays = sorted(stay for (other, _), found in self.stays.items() if other == tile for stay in found)
-        for start, end in stays:
+        for start, end in self._stays_anywhere.get(tile, ()):
             if start > now:
                 break
             now = max(now, end)
