@@ -164,7 +164,7 @@ def plan_memory(  # noqa: PLR0913 - the options of the command, by name
         raise UsageError(f"gap must lie between 0 and 1, got {gap}")
     order = _one_of("order", order, tuple(OrderChoice))
     method = _one_of("method", method, methods.METHODS)
-    order, placement = methods.settled_options(method, order, placement, pins=pins, write_model=write_model)
+    order, placement = methods.settled_options(method, order, placement, pins=pins, write_model=write_model, gap=gap, solver=solver)
     workers = _workers(solver, workers)
     model_file = write_model if method == methods.PAPER else None
     settings = SolverOptions(solver=solver, profile=profile, workers=workers, seed=seed, write_model=model_file)

@@ -15,11 +15,12 @@ from cosma_sched.progress import Progress
 PAPER = "paper"
 BASELINES = tuple(Policy)
 DIVIDE = "divide"
+DEFAULT_SOLVER = "cpsat"
 METHODS = ("auto", "exact", DIVIDE, PAPER, *BASELINES)
 
 
 def settled_options(
-    method: str, order: str, placement: str | None, *, pins: Mapping[str, int] | None, write_model: str | None
+    method: str, order: str, placement: str | None, *, pins: Mapping[str, int] | None, write_model: str | None, gap: float, solver: str
 ) -> tuple[str, str | None]:
     """Return the order and the placement that a method works with: the baselines read ``free`` as ``given`` and place first-fit by default.
 
@@ -39,6 +40,10 @@ def settled_options(
         raise UsageError(f"the method {method} places tensors as they come and cannot pin {shown(next(iter(pins)))}; use exact")
     if write_model is not None:
         raise UsageError(f"the method {method} solves no linear program that could be written to {shown(write_model)}")
+    if gap:
+        raise UsageError(f"the method {method} proves no bound, and so has no gap at which to stop, got {gap}")
+    if solver != DEFAULT_SOLVER:
+        raise UsageError(f"the method {method} uses no solver, got {shown(solver)}")
     return OrderChoice.GIVEN if order == OrderChoice.FREE else order, placement or Placement.FIRST_FIT
 
 

@@ -9,11 +9,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from cosma_sched.errors import Defect, InputError, shown
 from cosma_sched.graph import Graph, Tensor, TensorKind
 from cosma_sched.memory.plan import MemoryPlan, Residency, Transfer, TransferKind
-from cosma_sched.result import Provenance, Status, relative_gap
+from cosma_sched.result import Provenance, Status, Termination, relative_gap
 
 if TYPE_CHECKING:
     from cosma_sched.memory.bounds import MemoryBounds
@@ -121,12 +122,15 @@ class _Rules:
     @classmethod
     def of(cls, provenance: Provenance) -> _Rules:
         options = provenance.options
+        wrong = [*_misstated(options)]
+        if wrong:
+            raise InputError("provenance", wrong)
         return cls(
             parameters=options.get("tensors") == "all",
-            align=int(options.get("align", 1)),
-            reserve=int(options.get("reserve", 0)),
+            align=options.get("align", 1),
+            reserve=options.get("reserve", 0),
             pins=dict(options.get("pin") or {}),
-            relocation=bool(options.get("allow-relocation", False)),
+            relocation=options.get("allow-relocation", False),
         )
 
     def counts(self, tensor: Tensor) -> bool:
@@ -141,6 +145,19 @@ class _Rules:
     def bottom(self) -> int:
         """The lowest offset that a tensor may have."""
         return -(-self.reserve // self.align) * self.align
+
+
+def _misstated(options: Mapping[str, Any]) -> Iterator[Defect]:
+    """Yield the options that are no values of theirs: a rule read wrongly would make a check of something else."""
+    for name, least in (("align", 1), ("reserve", 0)):
+        value = options.get(name, least)
+        if type(value) is not int or value < least:
+            yield Defect(f"options.{name}", f"must be a whole number >= {least}, got {shown(value)}")
+    pins = options.get("pin") or {}
+    if not isinstance(pins, Mapping) or any(type(offset) is not int for offset in pins.values()):
+        yield Defect("options.pin", f"must give a whole number for each tensor, got {shown(pins)}")
+    if not isinstance(options.get("allow-relocation", False), bool):
+        yield Defect("options.allow-relocation", f"must be true or false, got {shown(options['allow-relocation'])}")
 
 
 def verify_curve(graph: Graph, curve: MemoryCurve) -> list[Violation]:
@@ -437,6 +454,8 @@ def _claims(plan: MemoryPlan) -> Iterator[Violation]:
     proven = traffic is not None and traffic == bound and plan.bound_scope is None
     if (plan.status == Status.OPTIMAL) != proven:
         yield Violation("bound", f"status {plan.status} does not go with traffic_bytes {traffic} and bound_bytes {bound}")
+    if (plan.status in {Status.OPTIMAL, Status.INFEASIBLE}) != (plan.termination == Termination.PROVED):
+        yield Violation("bound", f"status {plan.status} does not go with termination {plan.termination}")
     expected = relative_gap(traffic, bound)
     if (plan.gap is None) != (expected is None) or (plan.gap is not None and expected is not None and abs(plan.gap - expected) > 1e-9):
         yield Violation("bound", f"gap says {plan.gap}, traffic and bound give {expected}")
@@ -445,6 +464,8 @@ def _claims(plan: MemoryPlan) -> Iterator[Violation]:
 def _without_answer(graph: Graph, plan: MemoryPlan) -> Iterator[Violation]:
     if plan.status in {Status.OPTIMAL, Status.FEASIBLE}:
         yield Violation("bound", f"status {plan.status} without order, residency and transfers")
+    if (plan.status == Status.INFEASIBLE) != (plan.termination == Termination.PROVED):
+        yield Violation("bound", f"status {plan.status} does not go with termination {plan.termination}")
     for name in ("traffic_bytes", "spill_bytes", "retrieve_bytes", "compulsory_bytes", "peak_bytes", "height_bytes", "gap"):
         if getattr(plan, name) is not None:
             yield Violation("totals", f"{name} says {getattr(plan, name)}, but there is no plan")

@@ -209,6 +209,7 @@ def test_relocation_is_refused_unless_it_was_asked_for() -> None:
         retrieve_bytes=2,
         height_bytes=6,
         status=cs.Status.FEASIBLE,
+        termination=cs.Termination.EXHAUSTED,
         gap=1.0,
     )
     assert is_valid(graph, relocated) == {"retrieve", "spill"}
@@ -244,3 +245,17 @@ def test_one_changed_number_is_caught_or_harmless(graph: Graph, data: st.DataObj
     else:
         producer_start = field == "start" and graph.tensors[entry.tensor].kind == "input" and value >= 0 and value < entry.start
         assert caught or producer_start
+
+
+def test_a_stopped_search_proves_nothing(everything: Graph) -> None:
+    plan = cs.plan_memory(everything, scratchpad="M_H", workers=1)
+    assert plan.status == cs.Status.OPTIMAL
+    assert is_valid(everything, plan.replace(termination=cs.Termination.TIME_LIMIT)) == {"bound"}
+
+
+@pytest.mark.parametrize("option", [{"align": "64"}, {"pin": {"a": "0"}}, {"reserve": -1}, {"allow-relocation": "no"}])
+def test_options_that_are_no_values_of_theirs_are_input_errors(everything: Graph, option: dict[str, object]) -> None:
+    plan = cs.plan_memory(everything, scratchpad="M_H", workers=1)
+    misread = replace(plan.provenance, options={**plan.provenance.options, **option})
+    with pytest.raises(cs.InputError, match=f"options.{next(iter(option))}"):
+        cs.verify(everything, plan.replace(provenance=misread))
