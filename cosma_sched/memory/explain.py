@@ -152,7 +152,7 @@ def _reason(buffers: Sequence[Buffer], packing: Packing, capacity_bytes: int, cl
         )
     names = set() if clash is None else set(clash.buffers)
     members = [buffer for buffer in buffers if buffer.name in names]
-    load = max((span.load_bytes for span in load_spans(members)), default=0)
+    load = max((span.load_bytes for span in load_spans(members or buffers)), default=0)
     whom = f"these {_buffers(len(members))}" if members else "the buffers"
     needed = f"any {len(members) - 1} of them fit, " if clash is not None and clash.irreducible and len(members) > 1 else ""
     together = f"{whom} hold at most {load} bytes at once, but no addresses keep them apart"

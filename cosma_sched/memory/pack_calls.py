@@ -20,7 +20,7 @@ from cosma_sched.memory.packing_answer import PackingResult
 from cosma_sched.memory.packing_height import least_height
 from cosma_sched.memory.verify_packing import PackingViolation, verify_packing
 from cosma_sched.progress import Clock, Observer, Progress
-from cosma_sched.result import Provenance, Status, relative_gap
+from cosma_sched.result import Provenance, Status, Termination, relative_gap
 from cosma_sched.units import parse_size
 
 MOST_WORKERS, FEW = 8, 32
@@ -163,7 +163,7 @@ def _result(found: BufferSet, packing: Packing, capacity_bytes: int | None, prov
     load_bytes, load_time = max_load(found.buffers)
     return PackingResult(
         status=packing.status,
-        termination=packing.termination,
+        termination=Termination.PROVED if packing.status is Status.OPTIMAL else packing.termination,  # an interrupt came too late
         seconds=0.0,
         verified=True,
         capacity_bytes=capacity_bytes,

@@ -7,15 +7,17 @@ something is said to be packed), ``capacity``, ``alignment``, ``pins``, ``gaps``
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cosma_sched.graph import Buffer
 from cosma_sched.memory.packing_answer import PackingResult
 from cosma_sched.memory.second_search import fits_after_all
-from cosma_sched.result import Reason, Status, relative_gap
+from cosma_sched.result import Reason, Status, Termination, relative_gap
 
 _SEARCHES = {"search", "cpsat"}
+_PROOFS = {*_SEARCHES, "load", "pins", "heuristic", ""}
 _MOST_OVERLAPS = 100
 
 
@@ -204,6 +206,10 @@ def _bound(result: PackingResult) -> Iterator[PackingViolation]:
         yield PackingViolation("bound", f"bound_bytes {bound} exceeds height_bytes {height}")
     if result.status == Status.INFEASIBLE and (result.capacity_bytes is None or bound <= result.capacity_bytes):
         yield PackingViolation("bound", f"status infeasible needs a bound above the capacity {_said(result.capacity_bytes)}, got {bound}")
+    is_decided = result.status in {Status.OPTIMAL, Status.INFEASIBLE}
+    if is_decided != (result.termination == Termination.PROVED) or result.proved_by not in _PROOFS:
+        how = f'termination {result.termination}, proved by "{result.proved_by}"'
+        yield PackingViolation("bound", f"status {result.status} does not go with {how}")
     if (result.status == Status.OPTIMAL) != (height is not None and height == bound):
         yield PackingViolation("bound", f"status {result.status} does not go with height_bytes {_said(height)} and bound_bytes {bound}")
     gap, expected = result.gap, relative_gap(height, None if height is None else bound)
@@ -288,11 +294,31 @@ def _reasons(result: PackingResult) -> Iterator[PackingViolation]:
         for name, value in reason.terms:
             if held.get(name) != value:
                 yield PackingViolation("reasons", f"term of {reason.rule} says {value}, the buffer holds {_said(held.get(name))}", name)
-        if reason.rule == "load" and reason.where != f"time {time}":
-            yield PackingViolation("reasons", f"{reason.rule} says {reason.where}, the load is first reached at time {time}")
-        for lever in reason.levers:
-            if result.enough is None or (lever.option, lever.value) != ("--capacity", result.enough.capacity_bytes):
-                yield PackingViolation("reasons", f"{lever.option} {lever.value} is said to work, and no packing shows it")
+        where = f"time {time}" if reason.rule == "load" else ""
+        if (reason.rule, reason.where, reason.unit) not in {("load", where, "bytes"), ("addresses", where, "bytes")}:
+            yield PackingViolation(
+                "reasons", f"{reason.rule} at {reason.where or 'no time'} in {reason.unit} is none of the reasons there are"
+            )
+        yield from _words(reason, result)
+
+
+def _words(reason: Reason, result: PackingResult) -> Iterator[PackingViolation]:
+    """Rule ``reasons``: the terms are complete, the sentence says no other numbers, the levers are what is shown to be enough."""
+    names, clash = [name for name, _ in reason.terms], result.clash.buffers if result.clash else ()
+    total = sum(size for _, size in reason.terms)
+    if (total != reason.demand) if reason.rule == "load" else sorted(names) != sorted(clash):
+        yield PackingViolation("reasons", f"terms of {reason.rule} are not all that make its demand")
+    load = load_of([buffer for buffer in result.buffers if buffer.name in names])[0]
+    known = {reason.demand, reason.limit, reason.short, len(names), len(names) - 1, load, result.load_bytes}
+    for word in re.findall(r"-?[0-9]+", reason.statement):
+        if int(word) not in known:
+            yield PackingViolation("reasons", f"{reason.rule} says {word} in its statement, which nothing gives")
+    enough = result.enough
+    for lever in reason.levers:
+        if enough is None or (lever.option, lever.value) != ("--capacity", enough.capacity_bytes):
+            yield PackingViolation("reasons", f"{lever.option} {lever.value} is said to work, and no packing shows it")
+        elif (lever.text == "the least") != (enough.capacity_bytes == enough.bound_bytes):
+            yield PackingViolation("reasons", f'{lever.option} {lever.value} is said to be "{lever.text}", which is not what is proven')
 
 
 def _demand(reason: Reason, result: PackingResult) -> tuple[int, int]:

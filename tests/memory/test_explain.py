@@ -88,6 +88,7 @@ def test_without_time_for_a_clash_the_reason_stands_alone() -> None:
     clash, _, reason = explain(pinch(), answer, 12, Clock(0.0))
     assert clash is None
     assert (reason.demand, reason.terms) == (13, ())
+    assert "the buffers hold at most 12 bytes at once" in reason.statement
 
 
 @pytest.mark.parametrize("features", [False, True])

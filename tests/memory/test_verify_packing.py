@@ -205,6 +205,27 @@ def test_every_number_of_a_reason_is_checked(answer: Any) -> None:
     assert "reasons" in rules(result.replace(reasons=()))
 
 
+@pytest.mark.parametrize("answer", [infeasible, overloaded])
+@pytest.mark.parametrize(
+    "change", [{"rule": "height"}, {"unit": "KiB"}, {"where": "step 1"}, {"terms": ()}, {"statement": "99 bytes are too many"}]
+)
+def test_every_word_of_a_reason_is_checked(answer: Any, change: dict[str, Any]) -> None:
+    result = answer()
+    assert "reasons" in rules(result.replace(reasons=(replace(result.reasons[0], **change),)))
+
+
+def test_a_capacity_is_called_the_least_only_where_that_is_proven() -> None:
+    result = infeasible()
+    (reason,) = result.reasons
+    lever = replace(reason.levers[0], text="the least that was found")
+    assert "reasons" in rules(result.replace(reasons=(replace(reason, levers=(lever,)),)))
+
+
+@pytest.mark.parametrize("change", [{"proved_by": "luck"}, {"termination": cs.Termination.TIME_LIMIT}])
+def test_an_answer_that_is_decided_says_what_decided_it(change: dict[str, Any]) -> None:
+    assert "bound" in rules(minimized().replace(**change))
+
+
 def test_the_time_of_an_overload_is_checked() -> None:
     result = overloaded()
     assert "reasons" in rules(result.replace(reasons=(replace(result.reasons[0], where="time 3"),)))
