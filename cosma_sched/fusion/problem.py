@@ -55,6 +55,8 @@ class Operand:
         True where a step reads only the words of its region, False where each step reads the whole operand.
     barrier
         Why the producer cannot run in the same group, or None.
+    extent
+        Batch, rows and columns of an input that comes from outside, where they are known.
     """
 
     role: str
@@ -64,6 +66,7 @@ class Operand:
     columns: Window | None = SAME
     regional: bool = True
     barrier: str | None = None
+    extent: tuple[int, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,7 +199,8 @@ def _conv_input(reading: _Reading, operator: GraphOperator, layer: Layer) -> tup
         barrier = barrier or "its padding covers a whole window"
     words = math.prod(shape) * layer.element_bytes[1]
     apart = _mismatch(reading, producer, (shape[0], *size), words, CHANNELS_FIRST)
-    return Operand("input", producer, words, rows, columns, True, apart), barrier
+    extent = (shape[0], size[0], size[1]) if producer is None and len(size) == 2 else None
+    return Operand("input", producer, words, rows, columns, True, apart, extent), barrier
 
 
 def _transposed_windows(operator: GraphOperator, layer: Layer, size: Sequence[int]) -> tuple[Window, Window, str | None]:
@@ -388,7 +389,8 @@ def chain_problem(workload: Workload, *, chain: bool = True) -> FusionProblem:
         producer = index - 1 if chain and index else None
         problem = None if producer is None else _chain_mismatch(nodes[-1], layer, rows, columns)
         words_read = read * math.prod(nodes[-1].extent[1:]) if producer is not None else read * math.prod(layer.input_extent)
-        operand = Operand("input", producer, words_read, rows, columns, True, problem)
+        inner = (layer["N"], layer.input_extent[0] - 2 * rows.pad, layer.input_extent[1] - 2 * columns.pad)
+        operand = Operand("input", producer, words_read, rows, columns, True, problem, inner if producer is None else None)
         alone = "it stands several times in the table, so its neighbours are not known" if layer.count > 1 else None
         if any(window.pad >= window.reach for window in (rows, columns)):
             alone = alone or "its padding covers a whole window"
