@@ -37,8 +37,8 @@ class ProgramOptions:
     slots
         Arrivals of a tile in a memory that are told apart, its production not counted.
     open_ended
-        Whether the last of them stands for any number of later ones: its bytes count during the transfer only. The optimum is then a bound
-        for every schedule; and it is one of a schedule where that one has room for what it leaves out.
+        Whether the last of them stands for any number of later ones: its bytes count while it arrives and while it is read. The optimum is
+        then a bound for every schedule, and it is one of a schedule where that one has room for what it leaves out.
     total_limit
         Bytes that may lie on the chip at once, or None.
     spills
@@ -392,7 +392,13 @@ class ScheduleProgram:
             self.model.add(self.s[node] >= slot.ready).only_enforce_if(literal)
             if not slot.is_open and self._counts_memory:
                 self.model.add(slot.end >= self.e[node]).only_enforce_if(literal)
+            elif slot.is_open and self._is_private(memory, tile):
+                self._occupy(memory, self.s[node], self.e[node], literal, self.tables.sizes[tile])
         self.model.add(sum(literals) == self.at(node, memory, tile))
+
+    def _is_private(self, memory: int, tile: int) -> bool:
+        """Whether readers of a tile in a memory run one after the other, so that its bytes may be counted for each of them."""
+        return sum(other == memory for other in self.tables.memory[tile]) == 1
 
     # resources
 
