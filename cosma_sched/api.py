@@ -64,6 +64,7 @@ _KINDS: Mapping[str, _Kind] = {
         recheck="memory.pack_calls:recheck_packing",
     ),
     "cosma-sched/mapping/1": _Kind("mapping.answer:MappingResult", "mapping.calls:check", ("graph:Graph", *_LAYERS), stands_alone=True),
+    "cosma-sched/schedule/1": _Kind("multicore.schedule:Schedule", "multicore.recheck:check"),
     "cosma-sched/experts/1": _Kind(
         "experts.placement:Placement", "experts.calls:verify_any", ("experts.profile:Profile",), recheck="experts.calls:check_result"
     ),

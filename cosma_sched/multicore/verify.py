@@ -64,8 +64,8 @@ def verify(problem: ScheduleProblem, schedule: Schedule) -> list[Violation]:
     -----
     Cost: O(k log k) for k runs, transfers and residencies. That a bound holds is not proved again, only that nothing contradicts it.
     """
-    if not schedule.nodes and schedule.status in (Status.INFEASIBLE, Status.UNKNOWN):
-        return [*_without_answer(schedule)]
+    if (claims := without_answer(schedule)) is not None:
+        return claims
     if unknown := [*unknown_names(problem, schedule)]:
         return unknown
     if unplaced := [*each_node_once(problem, schedule)]:
@@ -75,7 +75,14 @@ def verify(problem: ScheduleProblem, schedule: Schedule) -> list[Violation]:
     return [*broken, *(Violation(rule, message) for rule, message in field_defects(problem, schedule, truth_of(facts)))]
 
 
-def _without_answer(schedule: Schedule) -> Iterator[Violation]:
+def without_answer(schedule: Schedule) -> list[Violation] | None:
+    """Return what an answer without runs wrongly claims; None for an answer that has runs or must have some."""
+    if schedule.nodes or schedule.status not in (Status.INFEASIBLE, Status.UNKNOWN):
+        return None
+    return [*_claims_without_runs(schedule)]
+
+
+def _claims_without_runs(schedule: Schedule) -> Iterator[Violation]:
     if schedule.status is Status.INFEASIBLE and not schedule.reasons:
         yield Violation("status", "infeasible without a reason")
     stated = [name for name in ("latency_cycles", "energy_pj", "peak_total_bytes", "gap") if getattr(schedule, name) is not None]
@@ -335,6 +342,13 @@ def _residencies_are_true(facts: Facts) -> Iterator[Violation]:
         yield Violation("residency-twice", "lies there already", tile=facts.problem.tiles[tile].name, place=f"memory {memory}", cycle=cycle)
 
 
+def _addresses_are_apart(facts: Facts) -> Iterator[Violation]:
+    """Where addresses are given: inside the memory, no two tiles at one address at one time, and a stay keeps its own."""
+    for entry, other, why in facts.clashes():
+        told = why if other is None else f'{why} "{other.tile}" at {other.offset}'
+        yield Violation("address", told, tile=entry.tile, place=f"core {entry.core}", cycle=entry.start)
+
+
 def _memories_are_large_enough(facts: Facts) -> Iterator[Violation]:
     for memory, (cycle, size) in facts.first_overflow().items():
         told = f"{size} bytes lie there, it has {facts.problem.platform.memories[memory].capacity_bytes}"
@@ -356,5 +370,6 @@ RULES: Sequence[Callable[[Facts], Iterator[Violation]]] = (
     _outputs_are_delivered,
     _residencies_are_true,
     _memories_are_large_enough,
+    _addresses_are_apart,
 )
 """The rules, in the order of the page that states them."""

@@ -245,3 +245,26 @@ class Facts:
             if over is not None:
                 found[memory] = over
         return found
+
+    # Addresses
+
+    def clashes(self) -> Iterator[tuple[Residency, Residency | None, str]]:
+        """Yield residencies with wrong addresses, the other one concerned, and why."""
+        placed: dict[str, list[Residency]] = defaultdict(list)
+        for entry in self.schedule.residency:
+            if entry.offset is not None and entry.end > entry.start:
+                placed[self.problem.memory_of(self.tile_at[entry.tile], entry.core)].append(entry)
+        for memory, entries in placed.items():
+            limit = self.problem.platform.memories[memory].capacity_bytes
+            live: list[Residency] = []
+            for entry in sorted(entries, key=lambda entry: (entry.start, entry.end)):
+                start, end = entry.offset or 0, (entry.offset or 0) + entry.size_bytes
+                if start < 0 or (limit is not None and end > limit):
+                    yield entry, None, f"lies at [{start}, {end}) of {limit} bytes"
+                for other in live:
+                    continues = other.tile == entry.tile and other.end == entry.start
+                    if continues and other.offset != entry.offset:
+                        yield entry, other, f"lies at {entry.offset}, before at the address of"
+                    elif other.end > entry.start and start < (other.offset or 0) + other.size_bytes and (other.offset or 0) < end:
+                        yield entry, other, f"lies at [{start}, {end}), which overlaps"
+                live = [other for other in live if other.end > entry.start] + [entry]

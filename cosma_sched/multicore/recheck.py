@@ -1,0 +1,50 @@
+"""Checking a saved schedule: what was asked is built again from the result's own facts and its network, and no planner takes part."""
+
+from __future__ import annotations
+
+from cosma_sched.errors import Defect, InputError
+from cosma_sched.graph import Graph
+from cosma_sched.multicore.request import TILE_LOOP, Request, asked_again
+from cosma_sched.multicore.schedule import Schedule
+from cosma_sched.multicore.splits import Split
+from cosma_sched.multicore.tile_loop import TileLoop
+from cosma_sched.multicore.verify import Violation, verify, without_answer
+from cosma_sched.multicore.verify_periods import verify_loop
+
+
+def check(graph: Graph, answer: Schedule) -> list[Violation]:
+    """Return every rule that a saved schedule breaks.
+
+    Parameters
+    ----------
+    graph
+        The network it was made for.
+    answer
+        What was read from its file.
+
+    Raises
+    ------
+    InputError
+        If accelerator, costs or split of the result cannot be read, or are of another network.
+    """
+    if (claims := without_answer(answer)) is not None:
+        return claims
+    request = asked_again(graph, answer)
+    if TILE_LOOP in answer.split:
+        return verify_loop(_loop(request, answer), answer)
+    return verify(request.problem(Split.from_json(answer.split)), answer)
+
+
+def _loop(request: Request, answer: Schedule) -> TileLoop:
+    from cosma_sched.multicore.gated_search import rebuilt
+
+    place = f"split.{TILE_LOOP}"
+    try:
+        loop = rebuilt(answer.split[TILE_LOOP], request.graph, request.costs, request.platform(), answer.semantics)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError("schedule", [Defect(place, f"is no description of a tile loop: {error}")]) from error
+    if loop is None:
+        raise InputError("schedule", [Defect(place, "the network is no gated layer")])
+    return loop
