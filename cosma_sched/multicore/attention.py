@@ -258,6 +258,10 @@ def on_one_core(graph: Graph, split: Split, semantics: Semantics) -> SchedulePro
     return expand(graph, split, semantics, _AnyCost()).problem(_ONE_CORE, semantics, Objective.MEMORY)
 
 
+_OFTEN_BEST = ("BBBBB", "KKKCK", "KKBCB")
+"""Words to try first: what they reach ends the search of the others early."""
+
+
 @dataclass(frozen=True, slots=True)
 class BestSplit:
     """The splits of least peak.
@@ -319,10 +323,12 @@ def best_split(
         raise UsageError(f"{shown(graph.name)} is not one attention head; split AUTO over the 243 splits is for attention-head:MxN")
     found: dict[str, Minimax] = {}
     splits = {word: head_split(word, parts=parts, size=size, layers=head.layers) for word in words or all_letters()}
-    for word, split in splits.items():
-        found[word] = minimax(on_one_core(graph, split, semantics), most_states=most_states)
-    peaks = {word: result.peak_bytes for word, result in found.items() if result.peak_bytes is not None}
-    least = min(peaks.values(), default=None)
+    least: int | None = None
+    for word in sorted(splits, key=lambda word: _OFTEN_BEST.index(word) if word in _OFTEN_BEST else len(_OFTEN_BEST)):
+        found[word] = minimax(on_one_core(graph, splits[word], semantics), most_states=most_states, at_most=least)
+        peak = found[word].peak_bytes
+        least = peak if least is None or (peak is not None and peak < least) else least
+    peaks = {word: found[word].peak_bytes for word in splits if found[word].peak_bytes is not None}
     ties = tuple(word for word, peak in peaks.items() if peak == least) or tuple(splits)
     chosen = max(ties, key=lambda word: word.count("B"))
     return BestSplit(ties, splits[chosen], found[chosen], min(result.bound_bytes for result in found.values()))

@@ -73,6 +73,11 @@ def groups_of(problem: ScheduleProblem) -> tuple[tuple[int, ...], ...]:
     return tuple(map(tuple, found.values()))
 
 
+def is_resident(problem: ScheduleProblem, tile: int) -> bool:
+    """Return whether a tile lies in memory from the start: a part of a resident input that somebody reads."""
+    return problem.semantics.inputs == "resident" and problem.tiles[tile].kind is TileKind.INPUT and bool(problem.readers[tile])
+
+
 @dataclass(frozen=True, slots=True)
 class _Tile:
     """A tile by ranks within its group: its writers, and for each group that uses it later the ranks of those nodes."""
@@ -95,7 +100,7 @@ class _Reading:
         keeps = problem.semantics.outputs == "kept"
         for position, tile in enumerate(problem.tiles):
             writers = problem.writers[position]
-            if not writers and not (tile.kind is TileKind.INPUT and problem.semantics.inputs == "resident"):
+            if not writers and not is_resident(problem, position):
                 continue
             home = self.place[writers[0]][0] if writers else -1
             users = [node for node in (*problem.readers[position], *writers) if self.place[node][0] != home]

@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cosma_sched.multicore.counts import CountModel, groups_of, index_model, relaxed_model
+from cosma_sched.multicore.counts import CountModel, Tensor, groups_of, index_model, is_resident, relaxed_model
 from cosma_sched.multicore.problem import ScheduleProblem, TileKind
 
 MOST_STATES = 1_000_000
@@ -53,7 +53,7 @@ class Minimax:
         return tuple(ranks)
 
 
-def minimax(problem: ScheduleProblem, *, most_states: int = MOST_STATES) -> Minimax:
+def minimax(problem: ScheduleProblem, *, most_states: int = MOST_STATES, at_most: int | None = None) -> Minimax:
     """Find an order of least peak among those that keep index order inside every layer, and a bound for all orders.
 
     Where the tiles of a layer have one size and every relation between layers is one-to-one or all-to-all, as when all layers cut a
@@ -65,15 +65,17 @@ def minimax(problem: ScheduleProblem, *, most_states: int = MOST_STATES) -> Mini
         Nodes, tiles and semantics; platform and costs play no part.
     most_states
         States after which each search stops.
+    at_most
+        Stop as soon as it is proven that the least peak is higher.
     """
     groups = groups_of(problem)
     exact, relaxed = index_model(problem, groups), relaxed_model(problem, groups)
-    found = search(exact, most_states)
+    found = search(exact, most_states, at_most)
     order = _positions(groups, found.path) if found.path is not None else ()
     peak = peak_of(problem, order) if found.path is not None else None
     if exact == relaxed:
         return Minimax(peak, found.peak, order, found.states)
-    bound = search(relaxed, most_states)
+    bound = search(relaxed, most_states, at_most)
     value = bound.peak if peak is None else min(bound.peak, peak)
     return Minimax(peak, value, order, found.states + bound.states)
 
@@ -89,9 +91,9 @@ def peak_of(problem: ScheduleProblem, order: Sequence[int]) -> int:
     semantics = problem.semantics
     factor = semantics.partial_sum_factor
     pending_writers, pending = [len(writers) for writers in problem.writers], [len(readers) for readers in problem.readers]
-    resident = [tile for tile in problem.tiles if tile.kind is TileKind.INPUT and semantics.inputs == "resident"]
-    live = peak = sum(tile.size_bytes for tile in resident)
-    counted = [tile.kind is TileKind.ACTIVATION or tile in resident for tile in problem.tiles]
+    resident = [is_resident(problem, position) for position in range(len(problem.tiles))]
+    live = peak = sum(tile.size_bytes for tile, counts in zip(problem.tiles, resident, strict=True) if counts)
+    counted = [tile.kind is TileKind.ACTIVATION or counts for tile, counts in zip(problem.tiles, resident, strict=True)]
     done: set[int] = set()
 
     def release(position: int) -> int:
@@ -131,62 +133,68 @@ class Found:
     states: int
 
 
-def search(model: CountModel, most_states: int = MOST_STATES) -> Found:
+def search(model: CountModel, most_states: int = MOST_STATES, at_most: int | None = None) -> Found:
     """Return a path from nothing to everything whose highest point is lowest.
 
     States are visited in the order of the peak that reaches them, deepest first where it does not grow. A step that fits under the peak
     reached so far and frees at least what it keeps is taken without looking at others: whatever path leads on from here still fits after
     it, since what it frees later it frees now, and what it allocates it must allocate once.
+
+    With `at_most`, ask first whether any path stays under that: the higher the peak to stay under, the more steps are forced.
     """
-    return _Search(model).run(most_states)
+    tables = _Search(model)
+    if at_most is not None:
+        possible = tables.run(most_states, at_most, at_most)
+        if possible.path is None:
+            return possible
+    return tables.run(most_states, 0, at_most)
+
+
+_Place = tuple[tuple[int, ...], int]
+"""A state and the bytes that are live in it."""
 
 
 class _Search:
-    """Tables in the form that the inner loop reads."""
+    """The state of a search; tables in the form that the inner loop reads."""
 
     def __init__(self, model: CountModel) -> None:
         self.sizes = model.sizes
         self.waits = model.waits
-        self.tensors = [(t.opened, t.starting, t.complete, t.closed, t.done) for t in (*model.tensors, *model.inputs)]
-        self.read_by: list[list[int]] = [[] for _ in model.sizes]
+        self.tensors = (*model.tensors, *model.inputs)
+        self.own = [(t.opened, t.starting, t.complete, t.closed, t.done) for t in model.tensors]
+        self.read: list[list[tuple[int, tuple[int, ...], Tensor, tuple[tuple[int, tuple[int, ...]], ...]]]] = [[] for _ in model.sizes]
         for index, tensor in enumerate(self.tensors):
-            for group, _ in tensor[4]:
-                self.read_by[group].append(index)
+            for group, by_count in tensor.done:
+                others = tuple(entry for entry in tensor.done if entry[0] != group)
+                self.read[group].append((index, by_count, tensor, others))
+        self.came: dict[tuple[int, ...], int] = {}
+        self.stack: list[_Place] = []
+        self.heap: list[tuple[int, int, tuple[int, ...], int, int]] = []
 
-    def run(self, most_states: int) -> Found:
-        start = (0,) * len(self.sizes)
-        live = sum(self._bytes(index, start) for index in range(len(self.tensors)))
-        threshold, came = live, {start: -1}
-        stack: list[tuple[tuple[int, ...], int]] = [(start, live)]
-        heap: list[tuple[int, int, tuple[int, ...], int, int]] = []
-        visited: set[tuple[int, ...]] = set()
-        while stack or heap:
-            if stack:
-                state, live = stack.pop()
+    def run(self, most_states: int, floor: int, at_most: int | None) -> Found:
+        """Search from the start; peaks under `floor` are not told apart."""
+        state = (0,) * len(self.sizes)
+        live = sum(tensor.opened[0] for tensor in self.tensors)
+        threshold = max(live, floor)
+        self.came, self.stack, self.heap = {state: -1}, [(state, live)], []
+        states = 0
+        while self.stack or self.heap:
+            if self.stack:
+                state, live = self.stack.pop()
             else:
-                threshold, _, state, live, group = heapq.heappop(heap)
-                if state in came:
+                threshold, _, state, live, group = heapq.heappop(self.heap)
+                if state in self.came:
                     continue
-                came[state] = group
-            if state in visited:
-                continue
-            visited.add(state)
+                self.came[state] = group
+            states += 1
+            if states > most_states or (at_most is not None and threshold > at_most):
+                return Found(threshold, None, states)
             if state == self.sizes:
-                return Found(threshold, self._path(came), len(visited))
-            if len(visited) > most_states:
-                return Found(threshold, None, len(visited))
-            self._expand(state, live, threshold, came, stack, heap)
+                return Found(threshold, self._path(), states)
+            self._expand(state, live, threshold)
         raise ValueError("the groups wait for each other in a circle")
 
-    def _expand(
-        self,
-        state: tuple[int, ...],
-        live: int,
-        threshold: int,
-        came: dict[tuple[int, ...], int],
-        stack: list[tuple[tuple[int, ...], int]],
-        heap: list[tuple[int, int, tuple[int, ...], int, int]],
-    ) -> None:
+    def _expand(self, state: tuple[int, ...], live: int, threshold: int) -> None:
         """Push the states one node further; only one where a step is forced."""
         moves = []
         for group, size in enumerate(self.sizes):
@@ -197,43 +205,46 @@ class _Search:
                 if state[other] < needed[count]:
                     break
             else:
-                opened, starting = self.tensors[group][:2]
+                opened, starting, *_ = self.own[group]
                 during = live - opened[count] + starting[count]
-                further = (*state[:group], count + 1, *state[group + 1 :])
-                after = live + self._change(group, state, further)
+                after = live + self._change(group, state)
                 if during <= threshold and after <= live:
-                    if further not in came:
-                        came[further] = group
-                        stack.append((further, after))
-                    return
-                moves.append((during, further, after, group))
-        progress = -sum(state)
-        for during, further, after, group in moves:
-            if further in came:
+                    moves = [(during, group, after)]
+                    break
+                moves.append((during, group, after))
+        for during, group, after in moves:
+            further = (*state[:group], state[group] + 1, *state[group + 1 :])
+            if further in self.came:
                 continue
             if during <= threshold:
-                came[further] = group
-                stack.append((further, after))
+                self.came[further] = group
+                self.stack.append((further, after))
             else:
-                heapq.heappush(heap, (during, progress, further, after, group))
+                heapq.heappush(self.heap, (during, -sum(further), further, after, group))
 
-    def _change(self, group: int, state: tuple[int, ...], further: tuple[int, ...]) -> int:
-        change = self._bytes(group, further) - self._bytes(group, state)
-        for index in self.read_by[group]:
-            change += self._bytes(index, further) - self._bytes(index, state)
+    def _change(self, group: int, state: tuple[int, ...]) -> int:
+        """Return by how many bytes the next node of a group changes what is live once it has ended."""
+        count = state[group]
+        opened, _, complete, closed, done = self.own[group]
+        change = opened[count + 1] - opened[count]
+        before, after = complete[count], complete[count + 1]
+        if before != after:
+            for other, by_count in done:
+                before, after = min(before, by_count[state[other]]), min(after, by_count[state[other]])
+            change += closed[before] - closed[after]
+        for index, by_count, tensor, others in self.read[group]:
+            before, after = by_count[count], by_count[count + 1]
+            if before == after:
+                continue
+            most = tensor.complete[state[index] if index < len(state) else 0]
+            for other, counts in others:
+                most = min(most, counts[state[other]])
+            change += tensor.closed[min(before, most)] - tensor.closed[min(after, most)]
         return change
 
-    def _bytes(self, index: int, state: tuple[int, ...]) -> int:
-        opened, _, complete, closed, done = self.tensors[index]
-        x = state[index] if index < len(self.sizes) else 0
-        dropped = complete[x]
-        for group, by_count in done:
-            dropped = min(dropped, by_count[state[group]])
-        return opened[x] - closed[dropped]
-
-    def _path(self, came: dict[tuple[int, ...], int]) -> tuple[int, ...]:
+    def _path(self) -> tuple[int, ...]:
         path, state = [], self.sizes
-        while (group := came[state]) >= 0:
+        while (group := self.came[state]) >= 0:
             path.append(group)
             state = (*state[:group], state[group] - 1, *state[group + 1 :])
         return tuple(reversed(path))

@@ -93,7 +93,7 @@ def test_index_order_loses_nothing_on_any_split_of_small_heads(shape: str, p: in
             assert found.peak_bytes == least_of_all_orders(problem), word
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.data(), matrix_networks(), TERMS)
 def test_no_order_of_any_cut_network_goes_below_the_bound(data: st.DataObject, graph: Graph, terms: Semantics) -> None:
     problem = on_one_core(graph, data.draw(splits(layer_extents(graph), spread=True)), terms)
