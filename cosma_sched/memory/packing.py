@@ -8,6 +8,7 @@ and an exact method decides what they leave open.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from cosma_sched.errors import UsageError, VerificationError
@@ -102,8 +103,16 @@ def pack(
     load_bytes, time = max_load(buffers)
     bound = max([load_bytes, *(buffer.size_bytes + (buffer.offset or 0) for buffer in buffers)])
 
+    interrupted = False
+
     def decide_some(indices: Sequence[int]) -> Verdict:
-        return _decide([buffers[index] for index in indices], capacity_bytes, clock, seed, workers)
+        nonlocal interrupted
+        verdict = Verdict(termination=Termination.INTERRUPTED)
+        if not interrupted:
+            with suppress(KeyboardInterrupt):
+                verdict = _decide([buffers[index] for index in indices], capacity_bytes, clock, seed, workers)
+        interrupted = verdict.termination is Termination.INTERRUPTED
+        return verdict
 
     if refuted := _refuted_at_once(buffers, capacity_bytes, load_bytes, time):
         clash, reason, when = refuted
@@ -111,17 +120,10 @@ def pack(
         return _infeasible(clash, max(bound, capacity_bytes + 1), reason, 0, clock, when)
 
     groups = partitions(buffers)
-    verdicts = [Verdict()] * len(groups)
-    for index, group in enumerate(groups):
-        verdicts[index] = _decide_quickly([buffers[i] for i in group], capacity_bytes, clock, seed)
-    for index, group in enumerate(groups):
-        if verdicts[index].fits is None:
-            own = [buffers[i] for i in group]
-            verdicts[index] = _decide_exactly(own, capacity_bytes, clock, seed, workers)
-            if verdicts[index].termination is Termination.INTERRUPTED:
-                break
-            if verdicts[index].is_infeasible:
-                return _explained(buffers, group, verdicts, capacity_bytes, decide_some if explain else None, clock)
+    verdicts = _decide_groups([[buffers[i] for i in group] for group in groups], capacity_bytes, clock, seed, workers)
+    for group, verdict in zip(groups, verdicts, strict=True):
+        if verdict.is_infeasible:
+            return _explained(buffers, group, verdicts, capacity_bytes, decide_some if explain else None, clock)
     return _assembled(buffers, groups, verdicts, bound, clock)
 
 
@@ -183,6 +185,21 @@ def _decide(buffers: Sequence[Buffer], capacity_bytes: int, clock: Clock, seed: 
         for index, offset in zip(group, verdict.offsets, strict=True):
             offsets[index] = offset
     return Verdict(tuple(offsets))
+
+
+def _decide_groups(groups: Sequence[Sequence[Buffer]], capacity_bytes: int, clock: Clock, seed: int, workers: int) -> list[Verdict]:
+    """Decide partitions, all by heuristics before any exactly, up to the first that cannot be packed or is interrupted."""
+    verdicts = [Verdict(termination=Termination.INTERRUPTED)] * len(groups)
+    with suppress(KeyboardInterrupt):
+        for index, group in enumerate(groups):
+            verdicts[index] = _decide_quickly(group, capacity_bytes, clock, seed)
+        for index, group in enumerate(groups):
+            if verdicts[index].fits is None:
+                verdicts[index] = Verdict(termination=Termination.INTERRUPTED)
+                verdicts[index] = _decide_exactly(group, capacity_bytes, clock, seed, workers)
+                if verdicts[index].is_infeasible or verdicts[index].termination is Termination.INTERRUPTED:
+                    break
+    return verdicts
 
 
 def _decide_quickly(buffers: Sequence[Buffer], capacity_bytes: int, clock: Clock, seed: int) -> Verdict:

@@ -60,7 +60,10 @@ def least_height(
     if first.offsets is None or first.status is Status.OPTIMAL:
         return first
     groups = partitions(buffers)
-    pieces = [_Partition([buffers[i] for i in group], [first.offsets[i] for i in group], seed, workers) for group in groups]
+    try:
+        pieces = [_Partition([buffers[i] for i in group], [first.offsets[i] for i in group], seed, workers) for group in groups]
+    except KeyboardInterrupt:
+        return replace(first, termination=Termination.INTERRUPTED)
     termination = _squeeze(pieces, clock)
     offsets = [0] * len(buffers)
     for group, piece in zip(groups, pieces, strict=True):

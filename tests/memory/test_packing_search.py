@@ -13,7 +13,7 @@ import pytest
 
 from cosma_sched.errors import MissingError
 from cosma_sched.graph import Buffer, BufferGap
-from cosma_sched.memory import packing_compiled, packing_kernel, packing_search
+from cosma_sched.memory import packing, packing_compiled, packing_kernel, packing_search
 from cosma_sched.memory.packing import max_load, pack
 from cosma_sched.memory.packing_height import least_height as lowest
 from cosma_sched.memory.packing_orders import POOL, Orders, luby
@@ -258,6 +258,28 @@ def test_an_interrupt_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (answer.status, answer.termination, answer.bound_bytes) == (Status.UNKNOWN, Termination.INTERRUPTED, 12)
     low = lowest(pinch())
     assert (low.status, low.termination, low.bound_bytes) == (Status.FEASIBLE, Termination.INTERRUPTED, 12)
+
+
+def test_an_interrupt_among_the_heuristics_is_an_answer_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packing, "pack_greedily", interrupted)
+    answer = pack(pinch(), 13)
+    assert (answer.status, answer.termination, answer.bound_bytes) == (Status.UNKNOWN, Termination.INTERRUPTED, 12)
+
+
+def test_an_interrupt_of_the_explanation_keeps_the_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    questions = []
+
+    def interrupted(*_: object) -> None:
+        questions.append(1)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(packing, "_decide", interrupted)
+    answer = pack(pinch(), 12)
+    assert (answer.status, answer.termination, answer.clash_is_irreducible) == (Status.INFEASIBLE, Termination.PROVED, False)
+    assert (len(answer.clash), len(questions)) == (7, 1)
 
 
 def test_the_least_height_is_proven_on_random_cases() -> None:
