@@ -134,7 +134,7 @@ def group_steps(group: Group, tile: Tile, mode: Mode, resident: Sequence[int] = 
             step = GroupStep(
                 node,
                 occurrence.extent,
-                occurrence.multiplicity,
+                occurrence.multiplicity * (group.sink.layer.count if len(group.members) == 1 and group.sink.layer is not None else 1),
                 group.step_problem(occurrence, weights),
                 0,
                 (),

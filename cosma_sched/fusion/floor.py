@@ -77,6 +77,14 @@ def ceiling(problem: FusionProblem, machine: Machine, *, overlap: str = "layer")
     return Ceiling(energy, math.ceil(busy))
 
 
+def least_of(node: Node, machine: Machine) -> tuple[int, int]:
+    """Return energy and latency that a node reaches at least, whatever group it is in."""
+    if node.layer is None:
+        return 0, 0
+    least = _least(node, node.layer, machine)
+    return math.floor(least.energy) * node.layer.count, least.cycles(machine) * node.layer.count
+
+
 def _sum(parts: Iterable[tuple[Layer, Fraction]]) -> Fraction:
     return sum((part * layer.count for layer, part in parts), Fraction(0))
 

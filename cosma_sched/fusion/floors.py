@@ -198,8 +198,7 @@ def tile_floors(group: Group, floors: StepFloors, rows: AxisTable, columns: Axis
     """
     machine = floors.machine
     r, c = rows.classes, columns.classes
-    down = r.new if mode == Mode.CACHED else r.hull
-    across = c.hull if mode == Mode.RECOMPUTE else c.new
+    down, across = group.computed(r, c, mode)
     runs = (down[:, :, None] > 0) & (across[:, None, :] > 0)
     live = _by_tile(np.maximum, np.where(runs, group.live_words(r, c, mode), 0).max(axis=0) * float(batch), rows, columns)
     times = r.count[:, None] * c.count[None, :] * float(group.sink.extent[0] // batch)

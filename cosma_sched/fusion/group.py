@@ -247,8 +247,7 @@ class Group:
             What becomes of overlaps.
         """
         rows, columns = self.axis_classes(1, tile[1]), self.axis_classes(2, tile[2])
-        down = rows.new if mode == Mode.CACHED else rows.hull
-        across = columns.hull if mode == Mode.RECOMPUTE else columns.new
+        down, across = self.computed(rows, columns, mode)
         runs = (down[:, :, None] > 0) & (across[:, None, :] > 0)
         live = np.where(runs, self.live_words(rows, columns, mode) * tile[0], -1)
         times = rows.count[:, None] * columns.count[None, :] * (self.sink.extent[0] // tile[0])
@@ -266,6 +265,10 @@ class Group:
             loads.append(len(found) + next((place for place, entry in enumerate(keys.values()) if entry[2]), 0))
             found += [Occurrence(position, key[0], key[1], entry[0], entry[1]) for key, entry in keys.items()]
         return Expansion(tuple(found), live, tuple(loads))
+
+    def computed(self, rows: AxisClasses, columns: AxisClasses, mode: Mode) -> tuple[Ints, Ints]:
+        """Return the rows and the columns that each member computes in the tiles of each class."""
+        return rows.new if mode == Mode.CACHED else rows.hull, columns.hull if mode == Mode.RECOMPUTE else columns.new
 
     def _reads(self, position: int, at: tuple[int, int, int], rows: AxisClasses, columns: AxisClasses, mode: Mode) -> tuple[int, ...]:
         """Return the words of each operand that a step of a vector operator reads."""
