@@ -87,6 +87,28 @@ def test_facts_that_cannot_be_read_are_bad_input(graph: Graph, saved: dict[str, 
         check(graph, Schedule.from_json(document))
 
 
+@pytest.mark.parametrize(
+    ("table", "place"),
+    [
+        (3, "costs.table."),
+        ({"Q": 3}, "costs.table.Q"),
+        ({"Q": {"0": [0, 1]}}, "costs.table.Q.0"),
+        ({"Q": {"0": [1]}}, "costs.table.Q.0"),
+        ({"Q": {"0": [True, 1]}}, "costs.table.Q.0"),
+    ],
+)
+def test_costs_that_came_with_a_result_must_be_costs(graph: Graph, saved: dict[str, Any], table: object, place: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check(graph, Schedule.from_json({**saved, "costs": {**saved["costs"], "table": table}}))
+    assert place in str(caught.value)
+
+
+def test_capacities_that_came_with_a_result_must_be_bytes(graph: Graph, saved: dict[str, Any]) -> None:
+    options = {"capacity": {"0": "much"}}
+    with pytest.raises(InputError, match=r"provenance\.options\.capacity\.0: must be bytes > 0"):
+        check(graph, Schedule.from_json({**saved, "provenance": {**saved["provenance"], "options": options}}))
+
+
 def test_an_infeasible_answer_needs_no_facts(graph: Graph, saved: dict[str, Any]) -> None:
     nothing: dict[str, Any] = {"nodes": [], "transfers": [], "residency": [], "accelerator": {}, "status": "infeasible"}
     document = {**saved, **nothing, **dict.fromkeys(("latency_cycles", "energy_pj", "peak_total_bytes", "gap"))}
