@@ -33,7 +33,7 @@ def answer(problem: ScheduleProblem, rule: str = "list-latency") -> Schedule | N
 def slowly_broken(problem: ScheduleProblem, schedule: Schedule) -> set[str]:
     """Return the names of the rules that a schedule breaks, by walking through all cycles.
 
-    For schedules of random problems: no split memories, every transfer takes a cycle at least, and the nodes are all there.
+    For schedules whose nodes are all there and whose transfers take a cycle at least.
     """
     walk = _Walk(problem, schedule)
     walk.transfers()
@@ -55,7 +55,7 @@ class _Walk:
         self.last = max(item.end for item in (*schedule.nodes, *schedule.transfers))  # type: ignore[attr-defined]
         self.held: dict[tuple[int, str], bool] = {}  # what lies where, and whether it is complete
         self.offchip = {k for k, tile in enumerate(problem.tiles) if tile.kind is not TileKind.ACTIVATION}
-        self.most = dict.fromkeys(problem.platform.memories, 0)
+        self.most = dict.fromkeys(problem.platform.cores, 0)
         self.most_total = 0
         self.broken: set[str] = set()
 
@@ -95,11 +95,11 @@ class _Walk:
 
     def step(self, cycle: int) -> None:
         """Advance to a cycle: what lies there, what has arrived, what is at work."""
-        usage = dict.fromkeys(self.most, 0)
+        usage = dict.fromkeys(self.problem.platform.memories, 0)
         now: dict[tuple[int, str], bool] = {}
         for entry in self.schedule.residency:
             if entry.start <= cycle < entry.end:
-                place = self.tile[entry.tile], self.problem.platform.cores[entry.core].memory
+                place = self.tile[entry.tile], self.memory(self.tile[entry.tile], entry.core)
                 self.breaks("residency-twice", place in now)
                 self.breaks("residency-origin", place not in self.held and not self.happens("start", place, cycle))
                 self.breaks("residency-size", entry.size_bytes != self.due(place, cycle))
@@ -109,8 +109,10 @@ class _Walk:
         self.offchip |= {self.tile[t.tile] for t in self.schedule.transfers if OFFCHIP in t.targets and t.end == cycle}
         for memory, size in usage.items():
             limit = self.problem.platform.memories[memory].capacity_bytes
-            self.most[memory] = max(self.most[memory], size)
             self.breaks("capacity", limit is not None and size > limit)
+        for core, facts in self.problem.platform.cores.items():
+            mine = sum(usage[memory] for memory in {facts.memory, facts.weight_memory or facts.memory})
+            self.most[core] = max(self.most[core], mine)
         self.most_total = max(self.most_total, sum(usage.values()))
         self.work(cycle)
         self.traffic(cycle)
@@ -121,20 +123,25 @@ class _Walk:
         writers = self.writers[tile]
         if self.problem.semantics.inputs == "resident" and self.problem.tiles[tile].kind is TileKind.INPUT and cycle == 0:
             return True
-        if writers and self.memory(writers[0].core) == memory and (writers[0].start if what == "start" else writers[-1].end) == cycle:
+        if writers and self.memory(tile, writers[0].core) == memory and (writers[0].start if what == "start" else writers[-1].end) == cycle:
             return True
         return any(
-            self.tile[transfer.tile] == tile and getattr(transfer, what) == cycle and memory in map(self.memory, transfer.targets)
+            self.tile[transfer.tile] == tile
+            and getattr(transfer, what) == cycle
+            and memory in {self.memory(tile, core) for core in transfer.targets}
             for transfer in self.schedule.transfers
         )
 
-    def memory(self, core: str) -> str:
-        return OFFCHIP if core == OFFCHIP else self.problem.platform.cores[core].memory
+    def memory(self, tile: int, core: str) -> str:
+        facts = None if core == OFFCHIP else self.problem.platform.cores[core]
+        if facts is not None and facts.weight_memory is not None and self.problem.tiles[tile].kind is TileKind.PARAMETER:
+            return facts.weight_memory
+        return OFFCHIP if facts is None else facts.memory
 
     def due(self, place: tuple[int, str], cycle: int) -> int:
         tile, memory = place
         writers = self.writers[tile]
-        grows = len(writers) > 1 and self.memory(writers[0].core) == memory and writers[0].start <= cycle < writers[-1].end
+        grows = len(writers) > 1 and self.memory(tile, writers[0].core) == memory and writers[0].start <= cycle < writers[-1].end
         return self.problem.tiles[tile].size_bytes * (self.problem.semantics.partial_sum_factor if grows else 1)
 
     def work(self, cycle: int) -> None:
@@ -145,11 +152,11 @@ class _Walk:
                 self.breaks("core-exclusive", run.core in busy)
                 busy.add(run.core)
                 for tile in node.reads:
-                    there = self.held.get((tile, self.memory(run.core)), False)
+                    there = self.held.get((tile, self.memory(tile, run.core)), False)
                     self.breaks("operand-resident", self.problem.takes_memory(self.problem.tiles[tile]) and not there)
         for tile, writers in enumerate(self.writers):
             if writers and writers[0].start <= cycle < writers[-1].end:
-                self.breaks("result-resident", (tile, self.memory(writers[0].core)) not in self.held)
+                self.breaks("result-resident", (tile, self.memory(tile, writers[0].core)) not in self.held)
 
     def traffic(self, cycle: int) -> None:
         busy: set[str] = set()
@@ -158,10 +165,12 @@ class _Walk:
                 tile = self.tile[transfer.tile]
                 self.breaks("resource-exclusive", bool(busy & set(transfer.route)))
                 busy |= set(transfer.route)
-                there = tile in self.offchip if transfer.source == OFFCHIP else self.held.get((tile, self.memory(transfer.source)), False)
+                there = (
+                    tile in self.offchip if transfer.source == OFFCHIP else self.held.get((tile, self.memory(tile, transfer.source)), False)
+                )
                 self.breaks("transfer-source", not there)
                 self.breaks(
-                    "target-resident", any((tile, self.memory(core)) not in self.held for core in transfer.targets if core != OFFCHIP)
+                    "target-resident", any((tile, self.memory(tile, core)) not in self.held for core in transfer.targets if core != OFFCHIP)
                 )
 
     # At the end
@@ -185,7 +194,7 @@ class _Walk:
         moved = (sum(t.size_bytes for t in transfers if t.source == OFFCHIP), sum(out), spilled)
         stated = schedule.offchip_bytes
         self.breaks("latency", schedule.latency_cycles != self.last)
-        self.breaks("peak", dict(schedule.peak_bytes) != {core: self.most[self.memory(core)] for core in problem.platform.cores})
+        self.breaks("peak", dict(schedule.peak_bytes) != self.most)
         self.breaks("peak-total", schedule.peak_total_bytes != self.most_total)
         self.breaks("offchip-bytes", (stated.read, stated.write, stated.spilled) != moved)
         compute = sum(node.energy_pj[self.run[node.name].core] for node in problem.nodes)

@@ -9,6 +9,7 @@ from dataclasses import replace
 import pytest
 
 from cosma_sched.multicore.figures import figures
+from cosma_sched.multicore.platform import Memory
 from cosma_sched.multicore.problem import ScheduleProblem
 from cosma_sched.multicore.schedule import Schedule
 from cosma_sched.multicore.verify import verify
@@ -20,8 +21,24 @@ SEEDS = 1000
 FOUND_BY_ANOTHER_NAME = {"core-known", "residency-interval", "interval"}
 
 
+def rebuilt(problem: ScheduleProblem, seed: int) -> ScheduleProblem:
+    """Let some problems have memories for weights alone, and others two cores that work in one memory."""
+    platform = problem.platform
+    if seed % 3 == 1:
+        cores = {name: replace(facts, weight_memory=f"w{name}") for name, facts in platform.cores.items()}
+        memories = {**platform.memories, **{f"w{name}": Memory(f"w{name}", 4) for name in cores}}
+        return replace(problem, platform=replace(platform, cores=cores, memories=memories))
+    if seed % 3 == 2:
+        cores = {**platform.cores, "1": replace(platform.cores["1"], memory="m0")}
+        memories = {name: facts for name, facts in platform.memories.items() if name != "m1"}
+        memories["m0"] = Memory("m0", 2 * max(facts.capacity_bytes or 0 for facts in platform.memories.values()))
+        routes = {ends: found for ends, found in platform.routes.items() if set(ends) != {"0", "1"}}
+        return replace(problem, platform=replace(platform, cores=cores, memories=memories, routes=routes))
+    return problem
+
+
 def instance(seed: int) -> tuple[ScheduleProblem, Schedule] | None:
-    problem = random_problem(seed, max_nodes=7, semantics=TERMS[seed % len(TERMS)])
+    problem = rebuilt(random_problem(seed, max_nodes=7, semantics=TERMS[seed % len(TERMS)]), seed)
     found = answer(problem, ("list-latency", "list-memory")[seed // 4 % 2])
     return None if found is None else (problem, found)
 
