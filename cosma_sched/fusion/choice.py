@@ -13,6 +13,7 @@ from fractions import Fraction
 from cosma_sched.fusion.group import Group, Mode, Tile
 from cosma_sched.fusion.steps import Output, StepProblem, StepScore, Weights, score_step, score_vector
 from cosma_sched.mapping.cost import Machine
+from cosma_sched.mapping.scoring import Words
 from cosma_sched.mapping.space import parse
 from cosma_sched.mapping.verify import vector_cost
 
@@ -194,7 +195,7 @@ def _vector_score(group: Group, step: GroupStep, machine: Machine) -> StepScore:
     energy, latency = vector_cost(vector.words, machine)
     nothing = Fraction(0)
     roofs = (nothing, nothing, nothing, Fraction(sum(vector.words)) / Fraction(machine.dram_bandwidth))
-    return replace(alone, energy_pj=energy, latency_cycles=latency, roofs=roofs)
+    return replace(alone, energy_pj=energy, latency_cycles=latency, roofs=roofs, words=Words(0, sum(vector.words), 0, 0))
 
 
 def total(costed: Sequence[CostedStep], overlap: str) -> tuple[int, int]:

@@ -234,6 +234,10 @@ class ExactSearch:
 
     # Decisions
 
+    def alone_option(self, index: int) -> Option:
+        """Return a node alone."""
+        return Option((index,), self.singles[index])
+
     def decide(self, option: Option, vertices: Sequence[Vertex], place: int, *, halo: str, overlap: str) -> GroupCost:
         """Return a chosen group in full."""
         group = Group(self.problem, option.members)
