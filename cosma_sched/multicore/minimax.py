@@ -17,6 +17,9 @@ from cosma_sched.multicore.problem import ScheduleProblem, TileKind
 MOST_STATES = 1_000_000
 """States after which a search stops with what it has proven; about ten seconds."""
 
+_QUICK = 4_000
+"""States that a first search, and each step of a bisection, may visit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Minimax:
@@ -25,11 +28,11 @@ class Minimax:
     Parameters
     ----------
     peak_bytes
-        Peak of `order` on one core; None where the search stopped early.
+        Peak of `order` on one core; None where the search found none: it stopped early, or at a peak that was not to be passed.
     bound_bytes
         No order of the nodes has a lower peak, and no schedule without spills a lower ``peak_total_bytes``.
     order
-        Positions of the nodes; empty where the search stopped early.
+        Positions of the nodes; empty where there is none.
     states
         States visited.
     """
@@ -74,10 +77,9 @@ def minimax(problem: ScheduleProblem, *, most_states: int = MOST_STATES, at_most
     order = _positions(groups, found.path) if found.path is not None else ()
     peak = peak_of(problem, order) if found.path is not None else None
     if exact == relaxed:
-        return Minimax(peak, found.peak, order, found.states)
+        return Minimax(peak, found.bound, order, found.states)
     bound = search(relaxed, most_states, at_most)
-    value = bound.peak if peak is None else min(bound.peak, peak)
-    return Minimax(peak, value, order, found.states + bound.states)
+    return Minimax(peak, bound.bound, order, found.states + bound.states)
 
 
 def peak_of(problem: ScheduleProblem, order: Sequence[int]) -> int:
@@ -126,9 +128,10 @@ def peak_of(problem: ScheduleProblem, order: Sequence[int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search over counts found: a path of groups, or None where it stopped, and a bound on every path's peak."""
+    """What a search over counts found: the best path of groups and its peak, if any, and a bound on every path's peak."""
 
-    peak: int
+    bound: int
+    peak: int | None
     path: tuple[int, ...] | None
     states: int
 
@@ -140,14 +143,47 @@ def search(model: CountModel, most_states: int = MOST_STATES, at_most: int | Non
     reached so far and frees at least what it keeps is taken without looking at others: whatever path leads on from here still fits after
     it, since what it frees later it frees now, and what it allocates it must allocate once.
 
-    With `at_most`, ask first whether any path stays under that: the higher the peak to stay under, the more steps are forced.
+    The higher the peak to stay under, the more steps are forced. So with `at_most`, ask first whether any path stays under that; and where
+    there are many states, look for a low path by bisection and then ask whether any is lower.
     """
     tables = _Search(model)
     if at_most is not None:
         possible = tables.run(most_states, at_most, at_most)
-        if possible.path is None:
+        if possible.bound > at_most:
             return possible
-    return tables.run(most_states, 0, at_most)
+    quick = max(_QUICK, 2 * sum(model.sizes))
+    first = tables.run(min(most_states, quick), 0, at_most)
+    if first.path is not None or most_states <= quick:
+        return first
+    return _by_bisection(tables, quick, most_states, first.bound)
+
+
+def _by_bisection(tables: _Search, quick: int, most_states: int, bound: int) -> Found:
+    """Find a low path by short searches under halved peaks, then prove that none is lower, or find it."""
+    best = tables.run(quick, tables.most_bytes, None)
+    states, low = best.states, bound
+    while best.peak is not None and low < best.peak:
+        middle = (low + best.peak) // 2
+        tried = tables.run(quick, middle, middle)
+        states += tried.states
+        if tried.peak is not None:
+            best = tried
+        elif tried.bound > middle:
+            bound = low = tried.bound
+        else:
+            low = middle + 1  # not proven, only not found
+    while best.peak is not None and best.peak > bound:
+        under = best.peak - 1
+        lower = tables.run(most_states, under, under)
+        states += lower.states
+        if lower.peak is not None:
+            best = lower
+        elif lower.bound > under:
+            bound = under + 1
+        else:
+            last = tables.run(most_states // 2, 0, None)
+            return Found(max(bound, last.bound), best.peak, best.path, states + last.states)
+    return Found(bound, best.peak, best.path, states)
 
 
 _Place = tuple[tuple[int, ...], int]
@@ -167,6 +203,7 @@ class _Search:
             for group, by_count in tensor.done:
                 others = tuple(entry for entry in tensor.done if entry[0] != group)
                 self.read[group].append((index, by_count, tensor, others))
+        self.most_bytes = sum(max(*tensor.opened, *tensor.starting) for tensor in self.tensors)
         self.came: dict[tuple[int, ...], int] = {}
         self.stack: list[_Place] = []
         self.heap: list[tuple[int, int, tuple[int, ...], int, int]] = []
@@ -187,10 +224,13 @@ class _Search:
                     continue
                 self.came[state] = group
             states += 1
-            if states > most_states or (at_most is not None and threshold > at_most):
-                return Found(threshold, None, states)
+            if at_most is not None and threshold > at_most:
+                return Found(threshold, None, None, states)
+            if states > most_states:
+                return Found(threshold if floor == 0 else 0, None, None, states)
             if state == self.sizes:
-                return Found(threshold, self._path(), states)
+                path = self._path()
+                return Found(threshold if floor == 0 else 0, self._peak(path), path, states)
             self._expand(state, live, threshold)
         raise ValueError("the groups wait for each other in a circle")
 
@@ -241,6 +281,17 @@ class _Search:
                 most = min(most, counts[state[other]])
             change += tensor.closed[min(before, most)] - tensor.closed[min(after, most)]
         return change
+
+    def _peak(self, path: Sequence[int]) -> int:
+        """Return the highest point of a path."""
+        state = [0] * len(self.sizes)
+        live = peak = sum(tensor.opened[0] for tensor in self.tensors)
+        for group in path:
+            opened, starting, *_ = self.own[group]
+            peak = max(peak, live - opened[state[group]] + starting[state[group]])
+            live += self._change(group, tuple(state))
+            state[group] += 1
+        return peak
 
     def _path(self) -> tuple[int, ...]:
         path, state = [], self.sizes

@@ -5,14 +5,15 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cosma_sched.frontends import load
 from cosma_sched.graph import Graph
 from cosma_sched.multicore.attention import head_split, on_one_core
+from cosma_sched.multicore.counts import groups_of, relaxed_model
 from cosma_sched.multicore.list_scheduler import list_schedule
-from cosma_sched.multicore.minimax import minimax, peak_of
+from cosma_sched.multicore.minimax import _by_bisection, _Search, minimax, peak_of, search
 from cosma_sched.multicore.nodes import layer_extents
 from cosma_sched.multicore.problem import ScheduleProblem, Semantics, TileKind
 from cosma_sched.multicore.splits import Cut, Split, parse_split
@@ -135,6 +136,44 @@ def test_a_search_that_stops_early_still_bounds() -> None:
     assert (short.peak_bytes, short.order) == (None, ())
     assert whole.peak_bytes is not None
     assert 0 < short.bound_bytes <= whole.peak_bytes
+
+
+def test_a_search_with_many_states_finds_and_proves_the_least_peak_by_bisection() -> None:
+    problem = on_one_core(load("attention-head:40x8"), head_split("BBBBB", size=1), Semantics("streamed", "free", "kept"))
+    found = minimax(problem)
+    assert found.states > 4_000
+    assert (found.peak_bytes, found.bound_bytes) == (3 * 40 * 8 + 40,) * 2
+
+
+def test_a_search_with_too_many_states_keeps_its_best_order_and_a_bound() -> None:
+    problem = on_one_core(load("attention-heads:12x4,heads=3"), parse_split("rows=12"), Semantics("streamed", "free", "kept"))
+    found = minimax(problem, most_states=6_000)
+    assert found.peak_bytes is not None
+    assert found.peak_bytes == peak_of(problem, found.order)
+    assert 0 < found.bound_bytes < found.peak_bytes
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), matrix_networks(), TERMS)
+def test_a_peak_not_to_be_passed_changes_no_answer_below_it(data: st.DataObject, graph: Graph, terms: Semantics) -> None:
+    problem = on_one_core(graph, data.draw(splits(layer_extents(graph))), terms)
+    assume(len(problem.nodes) <= 24)
+    model = relaxed_model(problem, groups_of(problem))
+    whole = search(model)
+    assert whole.peak == whole.bound
+    limit = data.draw(st.integers(max(0, whole.bound - 3), whole.bound + 3))
+    limited = search(model, at_most=limit)
+    assert (limited.peak, limited.bound) == (whole.peak, whole.bound) if limit >= whole.bound else limit < limited.bound <= whole.bound
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), matrix_networks(), TERMS)
+def test_bisection_finds_what_the_plain_search_finds(data: st.DataObject, graph: Graph, terms: Semantics) -> None:
+    problem = on_one_core(graph, data.draw(splits(layer_extents(graph))), terms)
+    assume(len(problem.nodes) <= 24)
+    model = relaxed_model(problem, groups_of(problem))
+    plain, bisected = search(model), _by_bisection(_Search(model), 2 * len(problem.nodes), 100_000, 0)
+    assert (bisected.peak, bisected.bound) == (plain.peak, plain.bound)
 
 
 def test_an_order_that_runs_a_node_before_what_it_needs_has_no_peak() -> None:
