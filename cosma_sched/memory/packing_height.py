@@ -20,7 +20,7 @@ from cosma_sched.memory.packing_strip import Strip, partitions
 from cosma_sched.progress import Clock
 from cosma_sched.result import Status, Termination
 
-NODES_PER_BUFFER, FIRST_DETERMINISTIC = 50, 0.01
+NODES_PER_BUFFER, FIRST_DETERMINISTIC = 100, 0.01
 """What one question may take in the first round: nodes of the search, and CP-SAT's deterministic seconds."""
 NODES_GROWTH, DETERMINISTIC_GROWTH = 2, 1.5
 """How many times as much after a round in vain."""

@@ -1,7 +1,7 @@
 """Exact packing by two methods that are strong on different instances: the canonical search and CP-SAT.
 
 With one worker they take turns, in slices that are counted in nodes and in CP-SAT's deterministic time, so that the same seed gives the
-same answer on any machine. With more workers CP-SAT runs beside the search, and the first answer wins.
+same answer on any machine. With more workers CP-SAT runs beside the search as soon as that proves to be long, and the first answer wins.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ NODES_PER_BUFFER, FIRST_DETERMINISTIC = 100, 0.02
 deterministic second is about a minute here.)"""
 NODES_GROWTH, DETERMINISTIC_GROWTH = 3, 2
 """How many times as long each later slice is."""
+NODES_ALONE_PER_BUFFER = 20
+"""How long the search goes on before another worker is started; most answers are there before CP-SAT would have read the problem."""
 NODES_BETWEEN_LOOKS = 2_000
 """Nodes of the search between two looks at the other worker."""
 
@@ -82,6 +84,9 @@ def _in_turns(strip: Strip, clock: Clock, seed: int) -> Verdict:
 
 def _beside_each_other(strip: Strip, clock: Clock, seed: int, workers: int) -> Verdict:
     search, stop_event = CanonicalSearch(strip, seed), Event()
+    verdict = _advanced(search, clock, NODES_ALONE_PER_BUFFER * len(strip))
+    if verdict.termination is not Termination.EXHAUSTED:
+        return verdict
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="packing") as pool:
         other = pool.submit(_by_intervals, strip, clock, seed, workers - 1, stop_event=stop_event)
         try:

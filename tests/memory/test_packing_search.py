@@ -13,7 +13,7 @@ import pytest
 
 from cosma_sched.errors import MissingError
 from cosma_sched.graph import Buffer, BufferGap
-from cosma_sched.memory import packing, packing_compiled, packing_kernel, packing_search
+from cosma_sched.memory import packing, packing_compiled, packing_kernel, packing_portfolio, packing_search
 from cosma_sched.memory.packing import max_load, pack
 from cosma_sched.memory.packing_height import least_height as lowest
 from cosma_sched.memory.packing_orders import POOL, Orders, luby
@@ -240,7 +240,9 @@ def test_orders_are_permutations_and_repeat_with_their_seed() -> None:
     assert all(sorted(attempt.order) == list(range(len(strip))) for attempt in drawn)
 
 
-def test_two_workers_give_a_checked_answer_too() -> None:
+@pytest.mark.parametrize("alone", [0, 20])
+def test_two_workers_give_a_checked_answer_too(monkeypatch: pytest.MonkeyPatch, alone: int) -> None:
+    monkeypatch.setattr(packing_portfolio, "NODES_ALONE_PER_BUFFER", alone)
     buffers = [Buffer(f"b{i}", i % 7, i % 7 + 3, 2 + i % 3, alignment=1 + i % 2) for i in range(20)]
     height = pack(buffers, 1000).bound_bytes + 2
     answer = pack(buffers, height, workers=2)
