@@ -17,7 +17,7 @@ from cosma_sched.multicore.problem import ScheduleProblem, TileKind
 MOST_STATES = 1_000_000
 """States after which a search stops with what it has proven; about ten seconds."""
 
-_QUICK = 4_000
+_FIRST, _STEP = 20_000, 4_000
 """States that a first search, and each step of a bisection, may visit."""
 
 
@@ -151,20 +151,19 @@ def search(model: CountModel, most_states: int = MOST_STATES, at_most: int | Non
         possible = tables.run(most_states, at_most, at_most)
         if possible.bound > at_most:
             return possible
-    quick = max(_QUICK, 2 * sum(model.sizes))
-    first = tables.run(min(most_states, quick), 0, at_most)
-    if first.path is not None or most_states <= quick:
+    first = tables.run(min(most_states, _FIRST), 0, at_most)
+    if first.path is not None or most_states <= _FIRST:
         return first
-    return _by_bisection(tables, quick, most_states, first.bound)
+    return _by_bisection(tables, max(_STEP, 2 * sum(model.sizes)), most_states, first.bound)
 
 
-def _by_bisection(tables: _Search, quick: int, most_states: int, bound: int) -> Found:
+def _by_bisection(tables: _Search, step: int, most_states: int, bound: int) -> Found:
     """Find a low path by short searches under halved peaks, then prove that none is lower, or find it."""
-    best = tables.run(quick, tables.most_bytes, None)
+    best = tables.run(step, tables.most_bytes, None)
     states, low = best.states, bound
     while best.peak is not None and low < best.peak:
         middle = (low + best.peak) // 2
-        tried = tables.run(quick, middle, middle)
+        tried = tables.run(step, middle, middle)
         states += tried.states
         if tried.peak is not None:
             best = tried
