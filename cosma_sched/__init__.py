@@ -42,6 +42,8 @@ _PUBLIC = {
     "map_layers": "mapping.calls",
     "evaluate_mapping": "mapping.calls",
     "read_layer_table": "mapping.layer_table",
+    "Schedule": "multicore.schedule",
+    "schedule": "multicore.calls",
     "Placement": "experts.placement",
     "place_experts": "experts.calls",
     "read_profile": "experts.formats.reading",
@@ -73,6 +75,8 @@ if TYPE_CHECKING:
     from cosma_sched.memory.packing_answer import PackingResult
     from cosma_sched.memory.plan import MemoryPlan
     from cosma_sched.memory.verify import Violation
+    from cosma_sched.multicore.calls import schedule
+    from cosma_sched.multicore.schedule import Schedule
     from cosma_sched.result import Provenance, Reason, Status, Termination
 
 logging.getLogger("cosma_sched").addHandler(logging.NullHandler())

@@ -127,5 +127,6 @@ class ScheduleDocument(Entry):
     transfers: list[TransferEntry]
     residency: list[ResidencyEntry]
     warnings: list[StrictStr]
+    remarks: list[StrictStr] | None = None
     provenance: ProvenanceBlock
     reasons: list[ReasonEntry] | None = None

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from cosma_sched.graph import Buffer
 from cosma_sched.memory.packing import pack
-from cosma_sched.multicore.platform import Platform
 from cosma_sched.multicore.problem import ScheduleProblem
 from cosma_sched.multicore.schedule import Residency, Schedule
 from cosma_sched.progress import Clock
@@ -72,30 +71,3 @@ def _stays(problem: ScheduleProblem, entries: Sequence[Residency]) -> dict[str, 
         found[memory].append(stay)
         last[memory, entry.tile] = stay
     return found
-
-
-def broken_addresses(problem: ScheduleProblem, schedule: Schedule) -> Iterator[tuple[Residency, str]]:
-    """Yield each residency whose address is outside its memory, or shared with another one at the same time."""
-    tiles = {tile.name: position for position, tile in enumerate(problem.tiles)}
-    by_memory: dict[str, list[Residency]] = defaultdict(list)
-    for entry in schedule.residency:
-        if entry.offset is not None and entry.size_bytes and entry.start < entry.end:
-            by_memory[problem.memory_of(tiles[entry.tile], entry.core)].append(entry)
-    for memory, entries in by_memory.items():
-        yield from _outside(problem.platform, memory, entries)
-        live: list[Residency] = []
-        for entry in sorted(entries, key=lambda entry: entry.start):
-            live = [other for other in live if other.end > entry.start]
-            for other in live:
-                low, high = entry.offset or 0, other.offset or 0
-                if other.tile != entry.tile and low < high + other.size_bytes and high < low + entry.size_bytes:
-                    yield entry, f"lies over {other.tile} in {memory} at cycle {entry.start}"
-            live.append(entry)
-
-
-def _outside(platform: Platform, memory: str, entries: Sequence[Residency]) -> Iterator[tuple[Residency, str]]:
-    capacity = platform.memories[memory].capacity_bytes
-    for entry in entries:
-        end = (entry.offset or 0) + entry.size_bytes
-        if capacity is not None and end > capacity:
-            yield entry, f"ends at {end} in {memory}, which has {capacity} bytes"

@@ -187,6 +187,8 @@ class Schedule(Answer):
         What the bound, and so ``optimal``, holds for: one of `SCOPES`.
     periods
         Parts that repeat and are not listed node by node.
+    warnings, remarks
+        What rests on a guess; what the figures may be compared with.
     """
 
     status: Status
@@ -216,6 +218,7 @@ class Schedule(Answer):
     residency: tuple[Residency, ...] = ()
     periods: tuple[Period, ...] = ()
     warnings: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
 
     @property
@@ -259,6 +262,7 @@ class Schedule(Answer):
             "transfers": [transfer.to_json() for transfer in self.transfers],
             "residency": [entry.to_json() for entry in self.residency],
             "warnings": list(self.warnings),
+            "remarks": list(self.remarks),
             "provenance": self.provenance.to_json(),
         }
         if self.reasons:
@@ -301,5 +305,6 @@ def _decode(document: Mapping[str, Any]) -> Schedule:
         residency=tuple(Residency.from_json(entry) for entry in document["residency"]),
         periods=tuple(Period(**{**entry, "nodes": tuple(entry["nodes"])}) for entry in document["periods"]),
         warnings=tuple(document["warnings"]),
+        remarks=tuple(document.get("remarks") or ()),
         reasons=tuple(reason_from_json(reason) for reason in document.get("reasons", ())),
     )

@@ -48,6 +48,7 @@ def schedule_lines(schedule: Schedule, name: str | None = None, *, width: int | 
         lines += ["", *resources]
     if schedule.groups:
         lines += ["", f"fusion groups: {len(schedule.groups)}", *(f"  {printable(', '.join(group))}" for group in schedule.groups)]
+    lines += [f"  {printable(remark)}" for remark in schedule.remarks]
     return [*lines, *(f"  warning: {printable(warning)}" for warning in schedule.warnings)]
 
 
@@ -55,6 +56,8 @@ def _totals(schedule: Schedule, full: Schedule) -> Iterator[tuple[str, str]]:
     bounds = schedule.bounds
     yield "status", status_of(schedule)
     yield "latency", f"{number(schedule.latency_cycles)} cycles (bound {_known(bounds.latency_cycles)}{_best(bounds.by_name, '')})"
+    if (cuts := _cuts(schedule)) is not None:
+        yield "split", cuts
     if schedule.periods:
         yield "periods", ", ".join(f"{p.iterations} x {number(p.ii_cycles)} cycles from {number(p.start)}" for p in schedule.periods[:4])
     peak = short_bytes(schedule.peak_total_bytes or 0)
@@ -73,6 +76,19 @@ def _totals(schedule: Schedule, full: Schedule) -> Iterator[tuple[str, str]]:
     yield "gap", f"{percent(schedule.gap)} of {'peak' if schedule.objective is Objective.MEMORY else schedule.objective}, {schedule.scope}"
     yield "verified", "yes" if schedule.verified else "no"
     yield "seconds", f"{schedule.seconds:.2f}"
+
+
+def _cuts(schedule: Schedule) -> str | None:
+    """Return how layers are cut, layers with the same cuts together; None for a tile loop."""
+    named = schedule.split.get("layers")
+    if not isinstance(named, Mapping):
+        return None
+    alike: dict[str, list[str]] = {}
+    for layer, cuts in named.items():
+        text = " x ".join(f"{cut['dim']} {'in ' + str(cut['parts']) if 'parts' in cut else 'by ' + str(cut['size'])}" for cut in cuts)
+        alike.setdefault(text, []).append(layer)
+    shown = [f"{text} ({', '.join(layers[:8])}{', ...' if len(layers) > 8 else ''})" for text, layers in list(alike.items())[:6]]
+    return "; ".join(shown) + (" ..." if len(alike) > 6 else "") if shown else "none"
 
 
 def terms(schedule: Schedule) -> str:
