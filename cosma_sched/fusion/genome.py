@@ -74,20 +74,22 @@ class Genome:
         ``sizes[gene]``: how many values each gene has.
     blocks
         For each layer, node and edge, the slice of its genes.
+    factor_values, tile_values
+        For each layer its nine lists of divisors, for each node its three.
     """
 
     def __init__(self, problem: FusionProblem, machine: Machine, edges: Sequence[tuple[int, int]], orders: int) -> None:
         self.layers = problem.layers
-        self._values: list[list[NDArray[np.int64]]] = []
-        self._tiles: list[list[NDArray[np.int64]]] = []
+        self.factor_values: list[list[NDArray[np.int64]]] = []
+        self.tile_values: list[list[NDArray[np.int64]]] = []
         sizes: list[int] = []
         for index in self.layers:
             choices = _factor_choices(problem, index, machine)
-            self._values.append(choices)
+            self.factor_values.append(choices)
             sizes += [*(len(values) for values in choices), orders, 2]
         for node in problem.nodes:
             lengths = [np.array(divisors(extent), dtype=np.int64) for extent in node.extent]
-            self._tiles.append(lengths)
+            self.tile_values.append(lengths)
             sizes += [*(len(values) for values in lengths), len(MODES)]
         sizes += [2] * len(edges)
         self.sizes = np.array(sizes, dtype=np.int64)
@@ -112,15 +114,15 @@ class Genome:
 
     def plans(self, genes: Integers) -> Plans:
         """Return what rows of numbers stand for."""
-        count, layers, nodes = len(genes), len(self.layers), len(self._tiles)
+        count, layers, nodes = len(genes), len(self.layers), len(self.tile_values)
         own = genes[:, : layers * (WISHES + 2)].reshape(count, layers, WISHES + 2)
         tiled = genes[:, layers * (WISHES + 2) :][:, : nodes * 4].reshape(count, nodes, 4)
         wishes = np.empty((count, layers, WISHES))
-        for layer, choices in enumerate(self._values):
+        for layer, choices in enumerate(self.factor_values):
             for factor, values in enumerate(choices):
                 wishes[:, layer, factor] = values[own[:, layer, factor]]
         tiles = np.empty((count, nodes, 3), dtype=np.int64)
-        for node, lengths in enumerate(self._tiles):
+        for node, lengths in enumerate(self.tile_values):
             for axis, values in enumerate(lengths):
                 tiles[:, node, axis] = values[tiled[:, node, axis]]
         return Plans(wishes, own[:, :, WISHES], own[:, :, WISHES + 1] > 0, tiles, tiled[:, :, 3], genes[:, self.edge_genes] > 0)
@@ -253,6 +255,19 @@ class Judge:
         found = Decoded(energy, latency, valid, tuple(ways for ways, _ in chosen), scored, starts)
         self._count(found)
         return found
+
+    def by_layer(self, found: Decoded) -> tuple[Floats, Floats]:
+        """Return ``energy[plan, layer]`` and ``latency[plan, layer]`` of scored plans."""
+        matrix = np.concatenate([way.matrix for ways in found.ways for way in ways], axis=1)
+        owner = np.repeat(np.arange(len(found.ways)), np.diff(found.starts))
+        count = len(self.problem.layers)
+        place = owner * count + self._layer_place[matrix[Field.NODE]]
+        times = matrix[Field.TIMES].astype(np.float64)
+
+        def summed(values: Floats) -> Floats:
+            return np.asarray(np.bincount(place, values * times, len(found.ways) * count), dtype=np.float64).reshape(-1, count)
+
+        return summed(found.scored.energy), summed(found.scored.latency)
 
     def _overlapped(self, chosen: Sequence[tuple[tuple[Way, ...], bool]], busy: Floats) -> Floats:
         """Return latencies where the four units work side by side through each group."""
