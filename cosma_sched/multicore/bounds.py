@@ -8,6 +8,9 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from math import floor
 
+import numpy as np
+import numpy.typing as npt
+
 from cosma_sched.backends import SolverOptions
 from cosma_sched.backends.linear import Program
 from cosma_sched.backends.solve import solve_linear
@@ -17,6 +20,8 @@ from cosma_sched.multicore.problem import TileKind
 from cosma_sched.multicore.schedule import ScheduleBounds
 from cosma_sched.multicore.tables import OFF, Footprint, Tables
 from cosma_sched.progress import Clock
+
+Numbers = npt.NDArray[np.float64]
 
 LOAD = "load"
 CRITICAL_PATH = "critical_path"
@@ -28,6 +33,10 @@ SEARCH = "search"
 FOOTPRINT = "footprint_bytes"
 MINIMAX = "minimax_bytes"
 ENERGY = "assignment_pj"
+MOST_KINDS = 150
+"""Kinds of nodes up to which the assignment is solved in whole numbers."""
+_WEIGHT_SCALE = 10**6
+_BALANCE_STEPS = 120
 _SECONDS = 5.0
 _WORK = 4.0
 """CP-SAT's deterministic seconds for one assignment program; enough for some hundred kinds of nodes."""
@@ -88,6 +97,7 @@ class Reach:
     tables: Tables
     _in: dict[int, dict[int, int]] = field(init=False, default_factory=dict, repr=False)
     _out: dict[int, dict[int, int]] = field(init=False, default_factory=dict, repr=False)
+    _heads: dict[tuple[tuple[int, ...], int], int | None] = field(init=False, default_factory=dict, repr=False)
 
     def arrival(self, size: int) -> dict[int, int]:
         """Return, for each memory, the least time in which that many bytes come there from off-chip, over other memories too."""
@@ -112,17 +122,33 @@ class Reach:
         ways = [set(resources) for (source, _), ways in self.tables.routes.items() if source == OFF for resources, _ in ways]
         return bool(ways) and bool(set.intersection(*ways))
 
+    @cached_property
+    def _fetched(self) -> list[tuple[int, ...]]:
+        """Sizes and kinds of what each node fetches: one tile of each, as positions."""
+        facts = self.tables.problem.tiles
+        alike: dict[tuple[int, tuple[int, ...]], int] = {}
+        found = []
+        for reads in self.tables.reads:
+            tiles = [t for t in reads if self.tables.problem.is_fetched(facts[t])]
+            found.append(tuple(sorted(alike.setdefault((facts[t].size_bytes, self.tables.memory[t]), t) for t in tiles)))
+        return found
+
     def head(self, node: int, core: int) -> int | None:
         """Return the least time before a node can start on a core because of what it fetches; None where it cannot run there."""
+        key = (self._fetched[node], core)
+        if key not in self._heads:
+            self._heads[key] = self._head(*key)
+        return self._heads[key]
+
+    def _head(self, tiles: tuple[int, ...], core: int) -> int | None:
         tables = self.tables
         latest = together = 0
-        for tile in tables.reads[node]:
-            if tables.problem.is_fetched(tables.problem.tiles[tile]):
-                reach = self.arrival(tables.sizes[tile])
-                if tables.memory[tile][core] not in reach:
-                    return None
-                latest = max(latest, reach[tables.memory[tile][core]])
-                together += min((cycles for memory, cycles in reach.items() if memory != OFF), default=0)
+        for tile in tiles:
+            reach = self.arrival(tables.sizes[tile])
+            if tables.memory[tile][core] not in reach:
+                return None
+            latest = max(latest, reach[tables.memory[tile][core]])
+            together += min((cycles for memory, cycles in reach.items() if memory != OFF), default=0)
         return max(latest, together) if self._port else latest
 
     @cached_property
@@ -138,23 +164,31 @@ class Reach:
 
     def tail_on(self, node: int, core: int) -> int:
         """Return the least time from the end of a node on a core to the end of the schedule."""
-        return self._tail_on(node, core, self.tail)
+        return max(self._after[node], self._write(node, core))
 
-    def _tail_on(self, node: int, core: int, tails: Sequence[int]) -> int:
+    def _write(self, node: int, core: int) -> int:
+        """Return the least time in which the tile that a node completes on a core is written back."""
         tables = self.tables
-        later = max((tables.fastest(other) + tails[other] for other in tables.followers[node]), default=0)
         written = tables.problem.nodes[node].writes
-        if tables.problem.is_written_back(tables.problem.tiles[written]) and node == tables.problem.writers[written][-1]:
-            later = max(later, self.departure(tables.sizes[written]).get(tables.memory[written][core], 0))
-        return later
+        if node != tables.problem.writers[written][-1] or not tables.problem.is_written_back(tables.problem.tiles[written]):
+            return 0
+        return self.departure(tables.sizes[written]).get(tables.memory[written][core], 0)
+
+    @cached_property
+    def _after(self) -> list[int]:
+        """Least time from the end of each node to the end of the last write-back of those that follow."""
+        tables = self.tables
+        found = [0] * len(tables.needs)
+        for node in reversed(range(len(found))):
+            for other in tables.followers[node]:
+                write = min(self._write(other, core) for core in tables.allowed[other])
+                found[node] = max(found[node], tables.fastest(other) + max(found[other], write))
+        return found
 
     @cached_property
     def tail(self) -> list[int]:
         """Least time from the end of each node to the end of the schedule."""
-        found = [0] * len(self.tables.needs)
-        for node in reversed(range(len(found))):
-            found[node] = min(self._tail_on(node, core, found) for core in self.tables.allowed[node])
-        return found
+        return [min(self.tail_on(node, core) for core in allowed) for node, allowed in enumerate(self.tables.allowed)]
 
     def longest_way(self) -> int:
         """Return the longest of first fetch, fastest cycles and last write-back over all nodes."""
@@ -185,12 +219,17 @@ def ends_of_cores(tables: Tables, reach: Reach) -> list[tuple[int, int]]:
 
 
 def load_bound(tables: Tables, reach: Reach, clock: Clock, seed: int = 0) -> int:
-    """Return the bound ``load``: a whole-number program over kinds of nodes that cost the same on every core."""
+    """Return the bound ``load``: a whole-number program over kinds of nodes that cost the same on every core, and weights for its dual."""
     kinds = Counter(tuple(sorted((core, tables.cycles[node][core]) for core in tables.allowed[node])) for node in range(len(tables.needs)))
     ends = ends_of_cores(tables, reach)
+    rows = [Forced(frozenset(((core,), cycles) for core, cycles in kind), count) for kind, count in kinds.items()]
+    usable = {core for allowed in tables.allowed for core in allowed}
+    least = weighted_bound(rows) + min((sum(ends[core]) for core in usable), default=0)
+    if len(kinds) > MOST_KINDS or clock.expired:
+        return least
     most = sum(max(cycles for _, cycles in kind) * count for kind, count in kinds.items()) + max((sum(pair) for pair in ends), default=0)
     program = Program("load of cores")
-    span = program.integer("span", 0, most)
+    span = program.integer("span", least, max(most, least))
     shares: dict[int, list[tuple[object, int]]] = {core: [] for core in range(len(tables.cores))}
     used = {core: program.binary(("used", core)) for core in shares}
     for position, (kind, count) in enumerate(sorted(kinds.items())):
@@ -204,7 +243,7 @@ def load_bound(tables: Tables, reach: Reach, clock: Clock, seed: int = 0) -> int
     for core, (head, tail) in enumerate(ends):
         program.at_most([*shares[core], (used[core], head + tail), (span, -1)], 0, "core")
     program.minimise([(span, 1)])
-    return _least(program, clock, seed)
+    return max(least, _least(program, clock, seed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,11 +303,12 @@ def _away(tables: Tables, tile: int) -> frozenset[int]:
 
 def _traffic_bound(forced: Sequence[Forced], clock: Clock, seed: int) -> int:
     """Return the least time in which links, buses and ports carry all forced transfers, each over its best way."""
-    program = Program("traffic")
     most = sum(max(cycles for _, cycles in transfer.ways) * transfer.count for transfer in forced)
-    if not most:
-        return 0
-    span = program.integer("span", 0, most)
+    least = weighted_bound(forced)
+    if not most or clock.expired or all(len(transfer.ways) == 1 for transfer in forced):
+        return least
+    program = Program("traffic")
+    span = program.integer("span", least, most)
     busy: dict[int, list[tuple[object, int]]] = {}
     for position, transfer in enumerate(forced):
         parts = []
@@ -282,6 +322,52 @@ def _traffic_bound(forced: Sequence[Forced], clock: Clock, seed: int) -> int:
         program.at_most([*terms, (span, -1)], 0, "resource")
     program.minimise([(span, 1)])
     return _least(program, clock, seed)
+
+
+def weighted_bound(forced: Sequence[Forced]) -> int:
+    """Return a bound on the time in which resources do what is forced, from weights of the resources.
+
+    For any weights w >= 0: T >= sum over all that is forced of its least weighted time / sum of weights, because T is at least the busy
+    time of each resource and so at least their weighted mean. The weights are found by letting those of busy resources grow; the bound
+    itself is computed in whole numbers. Where each has one way, the weight of the busiest resource alone gives the exact answer.
+    """
+    rows = [(tuple(sorted(transfer.ways)), transfer.count) for transfer in forced]
+    names = sorted({resource for ways, _ in rows for resources, _ in ways for resource in resources})
+    if not names:
+        return 0
+    column = {name: position for position, name in enumerate(names)}
+    busy = np.zeros((sum(len(ways) for ways, _ in rows), len(names)))  # busy[way, resource]
+    firsts, counts, line = [], [], 0
+    for ways, count in rows:
+        firsts.append(line)
+        counts.append(count)
+        for resources, cycles in ways:
+            for resource in resources:
+                busy[line, column[resource]] = cycles
+            line += 1
+    tried = [np.eye(len(names))[k] for k in range(len(names))] if len(names) <= 40 else []
+    tried += _balanced(busy, np.array(firsts), np.array(counts, dtype=float))
+    best = max(tried, key=lambda weights: float(np.minimum.reduceat(busy @ weights, firsts) @ counts) / max(float(weights.sum()), 1e-9))
+    whole = [round(float(weight) * _WEIGHT_SCALE) for weight in best / best.max()]
+    total = sum(
+        count * min(cycles * sum(whole[column[resource]] for resource in resources) for resources, cycles in ways) for ways, count in rows
+    )
+    return -(-total // sum(whole))
+
+
+def _balanced(busy: Numbers, firsts: Numbers, counts: Numbers) -> list[Numbers]:
+    """Return weights of resources, from equal ones to those under which work is spread best."""
+    weights = np.full(busy.shape[1], 1.0 / busy.shape[1])
+    found = [weights]
+    lasts = np.append(firsts[1:], len(busy))
+    for step in range(_BALANCE_STEPS):
+        price = busy @ weights
+        chosen = np.array([first + int(np.argmin(price[first:last])) for first, last in zip(firsts, lasts, strict=True)])
+        load = counts @ busy[chosen]
+        weights = weights * np.exp((load / max(load.max(), 1e-9) - 1) * 2 / (1 + step) ** 0.5)
+        weights /= weights.sum()
+        found.append(weights)
+    return found[:: max(1, _BALANCE_STEPS // 40)] + found[-1:]
 
 
 def _least(program: Program, clock: Clock, seed: int) -> int:

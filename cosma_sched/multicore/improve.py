@@ -27,15 +27,19 @@ from cosma_sched.result import Status, Termination
 MOST_NODES_COMPLETE = 16
 MOST_NODES_MASTER = 120
 MOST_NODES_TIMED = 600
-MOST_CHOICES = 30_000
-"""(tile, way) pairs up to which a program is built; about ten variables each, some seconds to build."""
+MOST_CHOICES = 12_000
+"""(tile, way) pairs up to which a program is built; some ten variables and rows each, some seconds to build."""
+MOST_CHOICES_WINDOW = 4_000
+"""The same for windows, which build one every few seconds."""
 MINIMAX_STATES = 200_000
 WINDOW = 14
 WINDOW_SECONDS = 6.0
 FRUITLESS_WINDOWS = 60
 """Windows without success after which a search without a time limit ends."""
-LIST_SHARE = 0.08
-MASTER_SHARE = 0.55
+PERTURB_SHARE = 0.2
+MASTER_SHARE = 0.5
+TURN_SECONDS = 5.0
+"""Perturbed lists between two windows."""
 
 
 class Enough(Exception):  # noqa: N818 - a signal between the phases, not an error
@@ -159,7 +163,7 @@ class Improver:
             if self.held.objective is Objective.MEMORY:
                 self.least_peak()
                 self.held.check()
-            self.perturb(LIST_SHARE)
+            self.perturb(PERTURB_SHARE)
             self.held.check()
             self.polish()
             self.held.check()
@@ -217,10 +221,14 @@ class Improver:
     # steps
 
     def perturb(self, share: float) -> None:
-        """Random changes of cores and priorities around the best schedule, decoded by the list scheduler."""
-        timer = self.clock.within(share)
-        if timer.limit is None:
-            timer = Clock(2.0)
+        """A share of the time for random changes of the best schedule."""
+        left = self.clock.remaining
+        self._perturb_for(2.0 if left is None else share * left)
+
+    def _perturb_for(self, seconds: float) -> None:
+        """Random changes of cores and priorities around the best schedule, decoded by the list scheduler; equal ones are accepted."""
+        left = self.clock.remaining
+        timer = Clock(seconds if left is None else min(seconds, left))
         state = self._genes()
         value: tuple[int, ...] | None = self.held.key
         while state is not None and not timer.expired:
@@ -339,7 +347,7 @@ class Improver:
     def windows(self) -> None:
         """Free the nodes of a window, a layer or a core in turn, and solve again with everything else in its order."""
         fruitless, size = 0, WINDOW
-        while self.held.best is not None and self._is_small(MOST_NODES_TIMED):
+        while self.held.best is not None and self.num_nodes <= MOST_NODES_TIMED and self.choices <= MOST_CHOICES_WINDOW:
             self.held.check()
             better = self._free(self.held.best, size)
             fruitless = 0 if better else fruitless + 1
@@ -347,9 +355,13 @@ class Improver:
                 size = min(self.num_nodes, size + 4)
             if self.clock.limit is None and fruitless >= FRUITLESS_WINDOWS:
                 return
+            if fruitless % 2:
+                self.held.check()
+                self._perturb_for(TURN_SECONDS)
         while self.held.best is not None and self.clock.limit is not None:
-            self.perturb(1.0)
             self.held.check()
+            self._perturb_for(TURN_SECONDS)
+            self.polish()
 
     def _free(self, best: Draft, size: int) -> bool:
         best = in_order(self.tables, best)

@@ -27,6 +27,7 @@ from cosma_sched.result import Provenance, Status, Termination, relative_gap
 GENETIC = "genetic"
 METHODS = ("exact", *RULES[:2], GENETIC, *RULES[2:])
 _PACKAGES = ("numpy", "ortools")
+_BOUND_SECONDS = 1.0
 _TIDY_SECONDS = 3.0
 _TIDY_NODES = 150
 
@@ -155,7 +156,8 @@ def _plan(problem: ScheduleProblem, request: _Request, observers: Sequence[Obser
     held = Held(tables, progress, request.gap, request.total_limit)
     try:
         progress.report("bounds")
-        bounds = bounds_of(tables, clock=progress.clock.within(0.1), seed=request.seed)
+        timer = progress.clock.within(0.1) if request.method == "exact" else Clock(_BOUND_SECONDS)
+        bounds = bounds_of(tables, clock=timer, seed=request.seed)
         held.bounds.update(bounds.by_name)
         if request.method == "exact":
             _exact(held, request)

@@ -26,6 +26,8 @@ class Tables:
         hold all that these nodes touch.
     cycles
         For each node, cycles by core.
+    quickest
+        For each node, the least of them over the allowed cores.
     reads
         For each node, the tiles it reads that take memory.
     needs, followers
@@ -44,6 +46,7 @@ class Tables:
     capacities: tuple[int | None, ...]
     allowed: tuple[tuple[int, ...], ...]
     cycles: tuple[dict[int, int], ...]
+    quickest: tuple[int, ...]
     reads: tuple[tuple[int, ...], ...]
     needs: tuple[tuple[int, ...], ...]
     followers: tuple[tuple[int, ...], ...]
@@ -80,13 +83,16 @@ class Tables:
         grown = tuple(size * (factor if len(problem.writers[t]) > 1 else 1) for t, size in enumerate(sizes))
         capacities = tuple(platform.memories[name].capacity_bytes for name in memories)
         footprint = Footprint(reads, memory, sizes, grown, capacities)
+        allowed = _allowed(problem, core_at, footprint)
+        cycles = tuple({core_at[core]: cycles for core, cycles in node.cycles.items()} for node in problem.nodes)
         return cls(
             problem=problem,
             cores=cores,
             memories=memories,
             capacities=capacities,
-            allowed=_allowed(problem, core_at, footprint),
-            cycles=tuple({core_at[core]: cycles for core, cycles in node.cycles.items()} for node in problem.nodes),
+            allowed=allowed,
+            cycles=cycles,
+            quickest=tuple(min(row[core] for core in cores) for row, cores in zip(cycles, allowed, strict=True)),
             reads=reads,
             needs=needs,
             followers=tuple(map(tuple, followers)),
@@ -107,7 +113,7 @@ class Tables:
 
     def fastest(self, node: int) -> int:
         """Return the least cycles of a node over the cores that it may run on."""
-        return min(self.cycles[node][core] for core in self.allowed[node])
+        return self.quickest[node]
 
 
 @dataclass(frozen=True, slots=True)
