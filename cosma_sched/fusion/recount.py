@@ -69,15 +69,15 @@ class Moved:
 class StepCost:
     """A step's cost: energy in pJ before rounding, the cycles of array, accumulator, scratchpad and DRAM, and the bytes of its tiles.
 
-    `complete` tells whether every output stays in the accumulator until it is complete.
+    `complete` tells whether every output stays in the accumulator until it is complete; `plain` is the mapping with nothing resident.
     """
 
     moved: Moved
     energy_pj: Fraction
     roofs: tuple[Fraction, ...]
     working_bytes: int
-    accumulator_bytes: int
     complete: bool
+    plain: Score
 
     @property
     def latency_cycles(self) -> int:
@@ -117,7 +117,7 @@ def step_cost(layer: Layer, nest: LoopNest, machine: Machine, halo: str, place: 
         moved.words / exact(machine.dram_bandwidth),
     )
     working = _working_bytes(layer, nest, place)
-    return StepCost(moved, energy, roofs, working, found.accumulator_bytes, found.updates_out == layer.size("O"))
+    return StepCost(moved, energy, roofs, working, found.updates_out == layer.size("O"), found)
 
 
 def _moved(layer: Layer, found: Score, place: Place) -> Moved:
@@ -186,7 +186,27 @@ def exact(value: float) -> Fraction:
     return Fraction(str(value))
 
 
-def least_cost(layers: Iterable[tuple[Layer, int, int]], machine: Machine, *, summed_roofs: bool = False) -> tuple[int, int]:
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What a layer cannot do without.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    read, made
+        Words of the network's own inputs that it reads, and of the network's outputs that it makes.
+    fetches_weights
+        False where the network makes its right operand, which may be in the scratchpad already.
+    """
+
+    layer: Layer
+    read: int = 0
+    made: int = 0
+    fetches_weights: bool = True
+
+
+def least_cost(demands: Iterable[Demand], machine: Machine, *, summed_roofs: bool = False) -> tuple[int, int]:
     """Return energy and latency that no grouping, tile or mapping goes below.
 
     Each layer takes its weights from DRAM once, spreads over as much of the array as its dims allow, and reads what comes from outside the
@@ -195,14 +215,14 @@ def least_cost(layers: Iterable[tuple[Layer, int, int]], machine: Machine, *, su
 
     Parameters
     ----------
-    layers
-        Each with the words of the network's own inputs that it reads, and of the network's outputs that it makes.
+    demands
+        Of all layers.
     machine
         The accelerator.
     summed_roofs
         The latency of a group is its busiest unit's: take network sums of each unit, else sums over layers of each one's busiest unit.
     """
-    least = [(layer, _least_of_layer(layer, read, made, machine)) for layer, read, made in layers]
+    least = [(demand.layer, _least_of_layer(demand, machine)) for demand in demands]
     energy = sum(math.floor(one.energy_pj) * layer.count for layer, one in least)
     if not summed_roofs:
         return energy, sum(one.cycles(machine) * layer.count for layer, one in least)
@@ -242,12 +262,15 @@ class _Least:
         return max(self.compute, self.scratchpad / near, self.dram / far, both)
 
 
-def _least_of_layer(layer: Layer, read: int, made: int, machine: Machine) -> _Least:
+def _least_of_layer(demand: Demand, machine: Machine) -> _Least:
+    layer = demand.layer
     rows, cols = _widest(layer["C"], int(machine.rows)), _widest(layer["K"], int(machine.cols))
     w_bytes, i_bytes, o_bytes = layer.element_bytes
     w = layer.size("W") * layer.repeat * w_bytes
-    output = 0 if made else layer.size("O") * layer.repeat * o_bytes
-    scratchpad, dram = 2 * w + read + Fraction(layer.macs, cols) * i_bytes, Fraction(w + read + made)
+    fetched = w if demand.fetches_weights else 0
+    output = 0 if demand.made else layer.size("O") * layer.repeat * o_bytes
+    scratchpad = w + fetched + demand.read + Fraction(layer.macs, cols) * i_bytes
+    dram = Fraction(fetched + demand.read + demand.made)
     accesses = (layer.macs + layer.size("W") * layer.repeat, Fraction(2 * layer.macs, rows), scratchpad, dram)
     energy = exact(machine.mac_pj) * layer.macs + _priced(accesses, machine)
     energy += min(exact(machine.scratchpad_pj), exact(machine.dram_pj)) * output

@@ -116,6 +116,14 @@ class Replay:
             for index, found in enumerate(self._classes(member, sizes, held)):
                 yield from _load_apart(found) if index == 0 and member.name in self.resident else (found,)
 
+    def contents(self, name: str) -> set[tuple[Extent, int]]:
+        """Return the extents of a member's steps with the bytes of maps and strips that stand beside them, of every tile."""
+        rows, cols = computed(self.rows[name], self.cols[name], self.mode)
+        held = self._held(self.names.index(name))
+        table = np.stack(np.broadcast_arrays(rows[:, None], cols[None, :], held)).reshape(3, -1)
+        found = np.unique(table, axis=1).T.tolist()
+        return {((self.tile[0], p, q), maps) for p, q, maps in found if p * q}
+
     def _held(self, position: int) -> Integers:
         """Return the bytes of maps and strips at a member's step: [row, column] of tiles."""
         held = np.zeros((len(self.rows[self.names[0]].starts), len(self.cols[self.names[0]].starts)), dtype=np.int64)

@@ -104,15 +104,17 @@ class Member:
         return self.layer.size("W") * self.layer.repeat * self.layer.element_bytes[0] if self.layer is not None else 0
 
 
-def members_of(network: Graph | Workload) -> dict[str, Member]:
+def members_of(network: Graph | Workload, *, chain: bool = True) -> dict[str, Member]:
     """Return the members of a network by name, in the order in which they run.
 
     Parameters
     ----------
     network
-        A graph, or the rows of a layer table, which are a chain.
+        A graph, or the rows of a layer table.
+    chain
+        Whether each row of a table reads the one before it.
     """
-    found = _chain(network.layers) if isinstance(network, Workload) else _in_order(_Derivation(network).run())
+    found = _table(network.layers, chain=chain) if isinstance(network, Workload) else _in_order(_Derivation(network).run())
     for member in found.values():
         member.reads = tuple(
             read if read.source is None else replace(read, source_extent=found[read.source].extent) for read in member.reads
@@ -142,16 +144,16 @@ def _in_order(members: Mapping[str, Member]) -> dict[str, Member]:
 # Layer tables
 
 
-def _chain(layers: Sequence[Layer]) -> dict[str, Member]:
+def _table(layers: Sequence[Layer], *, chain: bool) -> dict[str, Member]:
     found: dict[str, Member] = {}
     before: Member | None = None
     for layer in layers:
         read = _table_input(layer)
-        if before is not None:
+        if chain and before is not None:
             words = layer["N"] * layer["C"] * layer.repeat * layer.element_bytes[1] * math.prod(before.extent[1:])
             read = Read(before.name, "input", *_conv_windows(layer), words, apart=_chain_gap(before, layer, words))
         apart = "it stands several times in the table" if layer.count > 1 else ""
-        member = Member(layer.name, (layer["N"], layer["P"], layer["Q"]), _result_words(layer), layer, None, (read,), False, apart)
+        member = Member(layer.name, (layer["N"], layer["P"], layer["Q"]), _result_words(layer), layer, None, (read,), not chain, apart)
         found[layer.name] = before = member
     if before is not None:
         before.is_output = True

@@ -138,9 +138,13 @@ def _window_operator(node: Node, result: str) -> Operator:
 # At random
 
 
-def draw_net(random_: random.Random, *, most_layers: int = 4, most_rows: int = 6, most_channels: int = 3, pools: bool = False) -> Net:
+def draw_net(
+    random_: random.Random, *, most_layers: int = 4, most_rows: int = 6, most_cols: int = 4, most_channels: int = 3, pools: bool = False
+) -> Net:
     """Draw a network of two to `most_layers` nodes: chains, branches, residual sums, several outputs."""
-    net = Net((random_.choice([1, 1, 1, 2]), random_.randint(1, most_channels), random_.randint(2, most_rows), random_.randint(1, 4)), ())
+    net = Net(
+        (random_.choice([1, 1, 1, 2]), random_.randint(1, most_channels), random_.randint(2, most_rows), random_.randint(1, most_cols)), ()
+    )
     count = random_.randint(2, most_layers)
     for index in range(count):
         net = Net(net.size, (*net.nodes, _draw_node(random_, net, f"n{index}", most_channels, pools)))

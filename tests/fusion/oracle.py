@@ -19,7 +19,8 @@ from cosma_sched.mapping.batch import Batch
 from cosma_sched.mapping.cost import Machine, access_counts, shape_of
 from cosma_sched.mapping.layer import Layer
 from cosma_sched.mapping.space import L1_ORDER, divisors, l3_orders, spatial_splits, splits
-from tests.fusion.nets import Net
+from tests.fusion.nets import Net, Node
+from tests.fusion.nets import Window as TinyWindow
 
 Point = tuple[int, int]
 """Energy and latency."""
@@ -155,6 +156,11 @@ def sums(one: Iterable[Point], other: Iterable[Point], times: int = 1) -> tuple[
 
 def group_points(net: Net, members: tuple[str, ...], rules: Rules) -> tuple[Point, ...]:
     """Return the best (energy, latency) of a group over tiles, modes, weight sets and mappings; none if nothing fits."""
+    if len(members) == 1 and net.node(members[0]).kind == "pool":
+        words = [math.prod(net.extents()[name]) for name in (*net.node(members[0]).reads, members[0])]
+        return (vector_point(0, words, rules),) if rules.charged else ((0, 0),)
+    if len(members) > 1 and any(_pools_the_input(net.node(name)) for name in members):
+        return ()
     if len(members) == 1:
         layer = net.layer(members[0])
         return step_points(layer.problem, _alone(net, members[0], rules), int(rules.machine.scratchpad_bytes), rules.machine, rules.halo)
@@ -162,14 +168,20 @@ def group_points(net: Net, members: tuple[str, ...], rules: Rules) -> tuple[Poin
     extents = net.extents()[members[-1]]
     for tile in itertools.product(*(divisors(extents[axis]) for axis in (0, 2, 3))):
         tiles = extents[0] * extents[2] * extents[3] // (tile[0] * tile[1] * tile[2])
-        if tiles > 1 and len(members) > rules.max_group:
+        if tiles > 1 and sum(net.node(name).kind == "conv" for name in members) > rules.max_group:
             continue
         for mode in rules.modes if tiles > 1 else ("recompute",):
             classes = extent_classes(net, members, tile, mode)
-            for count in range(len(members) + 1):
-                for resident in itertools.combinations(members, count):
+            weighted = [name for name in members if net.node(name).kind == "conv"]
+            for count in range(len(weighted) + 1):
+                for resident in itertools.combinations(weighted, count):
                     found += tile_points(net, members, classes, frozenset(resident), rules)
     return pareto(found)
+
+
+def _pools_the_input(node: Node) -> bool:
+    """Whether a node reads the network's input by windows, for which there is no rule."""
+    return node.kind == "pool" and node.reads[0] == "x" and node.window != TinyWindow()
 
 
 def _alone(net: Net, name: str, rules: Rules) -> StepPlace:
@@ -191,13 +203,17 @@ def readings(net: Net, members: Sequence[str]) -> list[Reading]:
 
 @dataclass(frozen=True)
 class ExtentClass:
-    """The steps of a member with equal extents: batch, rows and columns, how many they are, the bytes of maps at the fullest of them."""
+    """The steps of a member with equal extents: batch, rows and columns, how many they are, the bytes of maps at the fullest of them.
+
+    `reads` are the words that a pool reads; pools that read different words are different steps.
+    """
 
     member: str
     extents: tuple[int, int, int]
     times: int
     held_bytes: int
     is_first: bool
+    reads: int = 0
 
 
 def extent_classes(net: Net, members: tuple[str, ...], tile: tuple[int, int, int], mode: str) -> list[ExtentClass]:
@@ -216,16 +232,50 @@ def extent_classes(net: Net, members: tuple[str, ...], tile: tuple[int, int, int
             part = parts.before if other_index > index else parts.live if index <= last[other] else parts.after
             held = held + part * tile[0] * extents[other][1]
         down, across = computed(rows[name], cols[name], mode)
-        classes: dict[tuple[int, int], list[int]] = {}
+        classes: dict[tuple[int, int, int], list[int]] = {}
         for p, q in itertools.product(range(held.shape[0]), range(held.shape[1])):
             extent = int(down[p]), int(across[q])
-            if 0 not in extent:
-                times_and_most = classes.setdefault(extent, [0, 0])
-                times_and_most[0] += batches
-                times_and_most[1] = max(times_and_most[1], int(held[p, q]))
-        for position, (extent, (times, most)) in enumerate(classes.items()):
-            found.append(ExtentClass(name, (tile[0], *extent), times, most, position == 0))
+            if 0 in extent:
+                continue
+            ends = int(rows[name].ends[p]), int(cols[name].ends[q])
+            reads = _pool_reads(net, name, ends, extent) * tile[0] if net.node(name).kind == "pool" else 0
+            times_and_most = classes.setdefault((*extent, reads), [0, 0])
+            times_and_most[0] += batches
+            times_and_most[1] = max(times_and_most[1], int(held[p, q]))
+        for position, ((ep, eq, reads), (times, most)) in enumerate(classes.items()):
+            found.append(ExtentClass(name, (tile[0], ep, eq), times, most, position == 0, reads))
     return found
+
+
+def _pool_reads(net: Net, name: str, ends: tuple[int, int], extent: tuple[int, int]) -> int:
+    """Return the positions between the first and the last that a pool's windows touch, all channels."""
+    node, source = net.node(name), net.extents()[net.node(name).reads[0]]
+    lengths = []
+    for axis in (0, 1):
+        touched = [at for position in range(ends[axis] - extent[axis], ends[axis]) for at in node.window.rows(axis, position)]
+        inside = [at for at in touched if 0 <= at < source[2 + axis]]
+        lengths.append(max(inside) - min(inside) + 1 if inside else 0)
+    return source[1] * lengths[0] * lengths[1]
+
+
+def vector_point(near: int, far: Sequence[int], rules: Rules) -> Point:
+    """Return energy and latency of a vector operator that moves words in the scratchpad and, each tensor apart, in DRAM."""
+    machine = rules.machine
+    blocked = sum(-(-words // int(machine.block_words)) * int(machine.block_words) for words in far)
+    energy = round(machine.scratchpad_pj * _SCALE) * near + round(machine.dram_pj * _SCALE) * blocked
+    cycles = max(-(-near // int(machine.scratchpad_bandwidth)), -(-sum(far) // int(machine.dram_bandwidth)))
+    return (energy + _SCALE // 2) // _SCALE, cycles
+
+
+def _pool_point(net: Net, each: ExtentClass, members: Sequence[str], rules: Rules) -> Point:
+    """Return what a pool costs in one tile: what crosses the group's border costs in any case."""
+    node = net.node(each.member)
+    result = math.prod(each.extents) * node.channels
+    inside = any(reader.name in members for reader in net.readers(node.name))
+    leaves = net.is_output(node.name) or any(reader.name not in members for reader in net.readers(node.name))
+    reads_inside = node.reads[0] in members
+    near = each.reads * reads_inside + result * inside if rules.charged else 0
+    return vector_point(near, [*([] if reads_inside else [each.reads]), *([result] if leaves else [])], rules)
 
 
 def tile_points(
@@ -233,6 +283,12 @@ def tile_points(
 ) -> tuple[Point, ...]:
     """Return the best (energy, latency) of a group with everything but the mappings given; none if a step does not fit."""
     total: tuple[Point, ...] = ((0, 0),)
+    weights = sum(net.layer(name).size("W") * net.layer(name).repeat for name in resident)
+    for each in classes:
+        if net.node(each.member).kind == "pool":
+            total = sums(total, (_pool_point(net, each, members, rules),), each.times)
+            if each.held_bytes + weights > rules.machine.scratchpad_bytes:
+                return ()
     for layer, place, capacity, times in steps(net, members, classes, resident, rules):
         total = sums(total, step_points(layer, place, capacity, rules.machine, rules.halo), times) if capacity >= 0 else ()
         if not total:
@@ -244,9 +300,9 @@ def steps(
     net: Net, members: tuple[str, ...], classes: Sequence[ExtentClass], resident: frozenset[str], rules: Rules
 ) -> Iterator[tuple[Layer, StepPlace, int, int]]:
     """Yield the steps that are mapped apart: dims, places, the bytes that are left at the fullest of them, and how many there are."""
-    layers = {name: net.layer(name).problem for name in members}
+    layers = {name: net.layer(name).problem for name in members if net.node(name).kind == "conv"}
     weights = sum(layers[name].size("W") * layers[name].repeat for name in resident)
-    for each in classes:
+    for each in (each for each in classes if each.member in layers):
         stays, capacity = each.member in resident, int(rules.machine.scratchpad_bytes) - weights - each.held_bytes
         split = ((True, 1), (False, each.times - 1)) if stays and each.is_first else ((False, each.times),)
         for loads, count in split:
