@@ -6,7 +6,7 @@ Floors of energy and of latency are taken apart, so a tile's floor is a point th
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from cosma_sched.fusion.fronts import _kernels, _widest
 from cosma_sched.fusion.group import AxisClasses, Group, Mode
+from cosma_sched.fusion.hull import Point
 from cosma_sched.fusion.steps import Output
 from cosma_sched.mapping.cost import Machine
 from cosma_sched.mapping.layer import C, K, Layer, R, S
@@ -165,20 +166,38 @@ class AxisTable:
         return cls(joined, np.cumsum([0, *(one.count.size for one in found)])[:-1])
 
 
+class Ways(NamedTuple):
+    """Floors of one layer's steps in every tile: weights streamed by each step, and resident (or made in the group)."""
+
+    streamed: Floor | None
+    resident: Floor
+
+    def at(self, row: int, column: int) -> tuple[Point | None, Point]:
+        """Return the floors of one tile."""
+        streamed = None if self.streamed is None else _point(self.streamed, row, column)
+        return streamed, _point(self.resident, row, column)
+
+
+def _point(floor: Floor, row: int, column: int) -> Point:
+    return int(floor.energy[row, column]), int(floor.latency[row, column])
+
+
 @dataclass(frozen=True)
 class TileFloors:
     """Floors of all tiles of a group in one mode: rows of the arrays are tile rows, columns tile columns.
 
     Parameters
     ----------
-    energy, latency
+    total
         No price of the tile is below; infinite where the maps alone do not fit.
+    ways
+        Of each layer, by its position.
     live
-        Most bytes of maps and strips at any step.
+        Most bytes of maps and strips at any step, at least.
     """
 
-    energy: Floats
-    latency: Floats
+    total: Floor
+    ways: Mapping[int, Ways]
     live: Floats
 
 
@@ -203,24 +222,30 @@ def tile_floors(group: Group, floors: StepFloors, rows: AxisTable, columns: Axis
     live = _by_tile(np.maximum, np.where(runs, group.live_words(r, c, mode), 0).max(axis=0) * float(batch), rows, columns)
     times = r.count[:, None] * c.count[None, :] * float(group.sink.extent[0] // batch)
     energy, latency = np.zeros_like(live), np.zeros_like(live)
+    ways: dict[int, Ways] = {}
     for position, node in enumerate(group.nodes):
         weights = np.where(runs[position], times, 0.0)
         at = (down[position][:, None], across[position][None, :])
         if node.layer is None:
             energy += _by_tile(np.add, weights * _vector_floor(group, position, batch, at, machine), rows, columns)
             continue
-        parts = _layer_floor(group, position, floors, batch, at)
-        sums = [tuple(_by_tile(np.add, weights * value, rows, columns) for value in one) for one in parts]
+        found = [
+            Floor(*(_by_tile(np.add, weights * value, rows, columns) * (1 - _SLACK) for value in one))
+            for one in _layer_floor(group, position, floors, batch, at)
+        ]
         if position in group.weighted:
             load = node.weight_words * (machine.scratchpad_pj + machine.dram_pj)
+            resident = Floor(found[1].energy + max(load - 1, 0), found[1].latency)
+            ways[position] = Ways(found[0], resident)
             keeps = live + node.weight_words <= machine.scratchpad_bytes
-            (streamed_e, streamed_l), (resident_e, resident_l) = sums
-            energy += np.where(keeps, np.minimum(streamed_e, resident_e + load - 1), streamed_e)
-            latency += np.where(keeps, np.minimum(streamed_l, resident_l), streamed_l)
+            energy += np.where(keeps, np.minimum(found[0].energy, resident.energy), found[0].energy)
+            latency += np.where(keeps, np.minimum(found[0].latency, resident.latency), found[0].latency)
         else:
-            energy, latency = energy + sums[0][0], latency + sums[0][1]
+            ways[position] = Ways(None, found[0])
+            energy, latency = energy + found[0].energy, latency + found[0].latency
     fits = live <= machine.scratchpad_bytes
-    return TileFloors(np.where(fits, energy * (1 - _SLACK), np.inf), np.where(fits, latency * (1 - _SLACK), np.inf), live)
+    total = Floor(np.where(fits, energy * (1 - _SLACK), np.inf), np.where(fits, latency * (1 - _SLACK), np.inf))
+    return TileFloors(total, ways, live)
 
 
 def _by_tile(reduce: np.ufunc, values: Any, rows: AxisTable, columns: AxisTable) -> Floats:

@@ -14,6 +14,7 @@ import math
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -49,13 +50,11 @@ class _Columns(NamedTuple):
 
 @dataclass(frozen=True)
 class StepFront:
-    """All trade-offs of a step, least working bytes first."""
+    """Scored mappings of a step, among them all that no other one beats, and what gives a row's string."""
 
-    points: tuple[StepPoint, ...]
-    sizes: tuple[int, ...]
+    columns: _Columns
     evaluations: int
-    name: Callable[[int], str]
-    """Gives the string of a point's mapping."""
+    name: Callable[[Floats], str]
 
 
 class StepFronts:
@@ -73,8 +72,13 @@ class StepFronts:
         self._fronts: dict[StepProblem, StepFront] = {}
         self._options: dict[tuple[StepProblem, int], tuple[StepPoint, ...]] = {}
 
+    @property
+    def known(self) -> int:
+        """Steps that were asked for."""
+        return len(self._fronts)
+
     def front(self, step: StepProblem) -> StepFront:
-        """Return all trade-offs of a step."""
+        """Return the scored mappings of a step."""
         found = self._fronts.get(step)
         if found is None:
             found = _front(step, self.machine, self.halo)
@@ -82,27 +86,43 @@ class StepFronts:
             self._fronts[step] = found
         return found
 
+    def points(self, step: StepProblem) -> tuple[StepPoint, ...]:
+        """Return all mappings that no other one beats in energy, cycles and working bytes."""
+        columns = self.front(step).columns
+        rows = undominated(columns.energy, columns.latency, columns.size)
+        return tuple(_point(columns, row) for row in sorted(rows, key=lambda row: columns.size[row]))
+
     def options(self, step: StepProblem, room: int) -> tuple[StepPoint, ...]:
         """Return what no mapping within some bytes beats in energy and cycles, least energy first; empty where nothing fits."""
-        front = self.front(step)
-        count = bisect_right(front.sizes, room)
+        columns = self.front(step).columns
+        count = int(np.searchsorted(columns.size, room, side="right"))
         key = (step, count)
         found = self._options.get(key)
         if found is None:
-            found = _staircase(front.points[:count])
+            found = _staircase(columns, count)
             self._options[key] = found
         return found
 
     def mapping(self, step: StepProblem, point: StepPoint) -> str:
         """Return the string of a point of a step's front."""
-        return self.front(step).name(point.place)
+        front = self.front(step)
+        return front.name(front.columns.code[:, point.place])
 
 
-def _staircase(points: Sequence[StepPoint]) -> tuple[StepPoint, ...]:
+def _point(columns: _Columns, row: int) -> StepPoint:
+    return StepPoint(int(columns.energy[row]), int(columns.latency[row]), int(columns.size[row]), int(row))
+
+
+def _staircase(columns: _Columns, count: int) -> tuple[StepPoint, ...]:
+    """Return the rows among the first ones, which are the smallest, that no other one beats in energy and latency."""
+    energy, latency = columns.energy[:count], columns.latency[:count]
+    rows = np.arange(count)
     kept: list[StepPoint] = []
-    for point in sorted(points):
-        if not kept or point.latency < kept[-1].latency:
-            kept.append(point)
+    while rows.size:
+        best = rows[energy[rows] == energy[rows].min()]
+        row = int(best[np.argmin(latency[best])])
+        kept.append(_point(columns, row))
+        rows = rows[latency[rows] < latency[row]]
     return tuple(kept)
 
 
@@ -111,23 +131,47 @@ def _front(step: StepProblem, machine: Machine, halo: str) -> StepFront:
         columns, name, evaluations = _resident(step, machine)
     else:
         columns, name, evaluations = _external(step, machine, halo)
-    rows = undominated(columns.energy, columns.latency, columns.size)
-    codes = columns.code[:, rows].copy()
-    points = [StepPoint(int(columns.energy[row]), int(columns.latency[row]), int(columns.size[row]), at) for at, row in enumerate(rows)]
-    points.sort(key=lambda point: point.size)
-    return StepFront(tuple(points), tuple(point.size for point in points), evaluations, lambda place: name(codes[:, place]))
+    order = np.argsort(columns.size, kind="stable")
+    return StepFront(_taken(columns, order), evaluations, name)
+
+
+def _taken(columns: _Columns, rows: NDArray[Any]) -> _Columns:
+    return _Columns(*(column[..., rows] for column in columns))
+
+
+def _joined(parts: Sequence[_Columns]) -> _Columns:
+    return _Columns(*(np.concatenate([part[index] for part in parts], axis=-1) for index in range(4)))
+
+
+_FEW = 64
+"""Rows that need no thinning."""
+_PIVOTS = 10
+
+
+def thinned(columns: _Columns) -> _Columns:
+    """Leave out rows that some few good rows beat."""
+    energy, latency, size, _ = columns
+    if energy.size <= _FEW:
+        return columns
+    rows = np.arange(energy.size)
+    sizes = np.unique(np.quantile(size, np.linspace(0.0, 1.0, _PIVOTS)))
+    product = energy * latency
+    for limit in sizes[::-1]:
+        for values in (energy, latency, product):
+            inside = rows[size[rows] <= limit]
+            if not inside.size:
+                break
+            ties = inside[values[inside] == values[inside].min()]
+            best = ties[np.lexsort((size[ties], latency[ties], energy[ties]))[0]]
+            worse = (energy[rows] >= energy[best]) & (latency[rows] >= latency[best]) & (size[rows] >= size[best])
+            worse &= rows != best
+            rows = rows[~worse]
+    return _taken(columns, rows)
 
 
 def undominated(energy: Floats, latency: Floats, size: Floats) -> list[int]:
     """Return the rows that no other row beats in all three values; of equal rows the first."""
-    rows = np.arange(energy.size)
-    for values in _pivots(energy, latency, size):  # whatever these few beat need not be looked at one by one
-        if rows.size > 64:
-            best = rows[np.lexsort((size[rows], latency[rows], energy[rows], values[rows]))[0]]
-            worse = (energy[rows] >= energy[best]) & (latency[rows] >= latency[best]) & (size[rows] >= size[best])
-            worse &= rows != best
-            rows = rows[~worse]
-    order = rows[np.lexsort((latency[rows], energy[rows], size[rows]))]
+    order = np.lexsort((latency, energy, size))
     kept: list[int] = []
     stairs: list[tuple[float, float]] = []  # (energy, -latency) ascending: the staircase of what is no larger
     for row in order.tolist():
@@ -144,31 +188,19 @@ def undominated(energy: Floats, latency: Floats, size: Floats) -> list[int]:
     return kept
 
 
-def _pivots(energy: Floats, latency: Floats, size: Floats) -> Iterator[Floats]:
-    yield energy
-    yield latency
-    yield size
-    product = energy * latency
-    for power in (0.0, 0.1, 0.3, 1.0, 3.0):
-        yield product * np.maximum(size, 1.0) ** power
-
-
 # Steps whose input is in the scratchpad
 
 
 def _resident(step: StepProblem, machine: Machine) -> tuple[_Columns, Any, int]:
     layer = step.layer
     words = int(machine.accumulator_bytes // (machine.accumulator_element_bytes * machine.cols))
-    tiles = {k1: largest_tile(layer.dims, words // k1) for k1 in {k // _widest(k, int(machine.cols)) for k in divisors(layer.dims[K])}}
-    rows = [
-        (xc, xk, r, s, *tiles[xk // _widest(xk, int(machine.cols))])
-        for xc in divisors(layer.dims[C])
-        for xk in divisors(layer.dims[K])
-        if xk // _widest(xk, int(machine.cols)) <= words
-        for r, s in _kernels(layer.dims[R], layer.dims[S])
-        if step.weights != Weights.STREAMED or xc * xk * r * s * layer.element_bytes[0] <= machine.scratchpad_bytes
-    ]
-    table = np.array(rows, dtype=np.float64).reshape(-1, 7).T
+    limit = int(machine.scratchpad_bytes) // layer.element_bytes[0] if step.weights == Weights.STREAMED else None
+    fixed = _tiles_of_weights(layer.dims[K], layer.dims[C], layer.dims[R], layer.dims[S], int(machine.cols), words, limit)
+    banks = fixed[4]
+    tiles = np.ones((3, fixed.shape[1]))
+    for k1 in np.unique(banks):
+        tiles[:, banks == k1] = np.array(largest_tile(layer.dims, words // int(k1)), dtype=np.float64)[:, None]
+    table = np.vstack([fixed[:4], tiles])
     xc, xk, r, s, n, p, q = table
     tile, kernel = n * p * q, r * s
     cost, keeps = resident_cost(step, machine, xc, xk, kernel, tile)
@@ -179,7 +211,7 @@ def _resident(step: StepProblem, machine: Machine) -> tuple[_Columns, Any, int]:
         code = np.vstack([table[:, chosen], np.full((1, chosen.size), float(order))])
         size = np.broadcast_to(found.scratchpad_bytes, xc.shape)[chosen]
         parts.append(_Columns(energy, latency, size, code))
-    columns = _Columns(*(np.concatenate([part[index] for part in parts], axis=-1) for index in range(4)))
+    columns = _joined(parts)
 
     def name(code: Floats) -> str:
         xc, xk, r, s, n, p, q, order = (int(value) for value in code)
@@ -188,7 +220,22 @@ def _resident(step: StepProblem, machine: Machine) -> tuple[_Columns, Any, int]:
         outer = tuple(extent // part for extent, part in zip(layer.dims, (n, xk, xc, p, q, r, s), strict=True))
         return str(gemmini_nest(sc, sk, inner, outer, l3_orders("parity")["CRS|" if order else "PQN|"]))
 
-    return columns, name, int(sum(part.energy.size for part in parts))
+    evaluations = int(columns.energy.size)
+    return thinned(columns), name, evaluations
+
+
+@lru_cache(maxsize=4096)
+def _tiles_of_weights(k: int, c: int, r: int, s: int, cols: int, words: int, limit: int | None) -> Floats:
+    """Return (xc, xk, r, s, k1) of the tiles of W that fit, one in each column."""
+    rows = [
+        (xc, xk, down, across, xk // _widest(xk, cols))
+        for xc in divisors(c)
+        for xk in divisors(k)
+        if xk // _widest(xk, cols) <= words
+        for down, across in _kernels(r, s)
+        if limit is None or xc * xk * down * across <= limit
+    ]
+    return np.array(rows, dtype=np.float64).reshape(-1, 5).T
 
 
 def resident_cost(step: StepProblem, machine: Machine, xc: Floats, xk: Floats, kernel: Floats, tile: Floats) -> tuple[Any, Any]:
@@ -225,6 +272,7 @@ def _kernels(rows: int, columns: int) -> Iterator[tuple[int, int]]:
     yield from {r * s: (r, s) for r in divisors(rows) for s in divisors(columns)}.values()
 
 
+@lru_cache(maxsize=65536)
 def _widest(extent: int, limit: int) -> int:
     return max(divisor for divisor in divisors(extent) if divisor <= limit)
 
@@ -327,8 +375,7 @@ class _StepSpace(LayerSpace):
         order = float(list(self._orders).index(name))
         code = np.vstack([t.weights, t.activations, np.full(t.sc.size, order)]).astype(np.float64)
         found = _Columns(np.rint(cost.energy_pj)[keep], np.ceil(cost.cycles)[keep], cost.scratchpad_bytes[keep], code[:, keep])
-        rows = undominated(found.energy, found.latency, found.size)
-        self.found.append(_Columns(*(column[..., rows] for column in found)))
+        self.found.append(found)
 
     def _score_order(self, name: str, t: _Pairs, fronts: Sequence[Front]) -> None:
         del fronts
@@ -342,13 +389,11 @@ class _StepSpace(LayerSpace):
 
 def _external(step: StepProblem, machine: Machine, halo: str) -> tuple[_Columns, Any, int]:
     space = _StepSpace(step, machine, halo)
-    evaluations = 0
+    evaluations, found = 0, _Columns(np.empty(0), np.empty(0), np.empty(0), np.empty((3, 0)))
     for rows, columns in space._blocks():
         pairs = space._fitting(rows, columns)
         if pairs.sc.size:
             evaluations += space._score(pairs, ())
-    if not space.found:
-        empty = np.empty(0)
-        return _Columns(empty, empty, empty, np.empty((3, 0))), space.name, evaluations
-    found = _Columns(*(np.concatenate([part[index] for part in space.found], axis=-1) for index in range(4)))
+            found = thinned(_joined([found, *space.found]))
+            space.found.clear()
     return found, space.name, evaluations

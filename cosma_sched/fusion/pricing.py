@@ -6,12 +6,12 @@ A tile is priced only if its floor lies below the hull that is known already; wh
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cosma_sched.fusion.floors import AxisTable, StepFloors, tile_floors
+from cosma_sched.fusion.floors import AxisTable, StepFloors, TileFloors, tile_floors
 from cosma_sched.fusion.fronts import StepFronts, StepPoint
 from cosma_sched.fusion.group import Group, Mode, Occurrence, Tile
 from cosma_sched.fusion.hull import Point, covers, lower_hull, plus, times
@@ -142,14 +142,15 @@ class GroupPricer:
         hull = lower_hull(beat)
         found: dict[Point, Vertex] = {}
         priced = 0
-        for index, (energy, latency, tile, mode) in enumerate(tiles):
-            if self.prune and covers(hull, (energy, latency)):
+        for index, candidate in enumerate(tiles):
+            if self.prune and covers(hull, candidate.floor):
                 continue
             if clock.expired:
-                left = [tiles[place][:2] for place in range(index, len(tiles))]
-                return self._prices(hull, found, lower_hull(point for point in left if not covers(hull, point)), priced, len(tiles))
+                left = [other.floor for other in tiles[index:] if not covers(hull, other.floor)]
+                return self._prices(hull, found, lower_hull(left), priced, len(tiles))
             priced += 1
-            vertices = list(ColumnPricer(group, self.fronts, tile, mode).vertices(hull, prune=self.prune))
+            pricer = ColumnPricer(group, self.fronts, candidate.tile, candidate.mode, candidate.ways)
+            vertices = list(pricer.vertices(hull, prune=self.prune))
             found |= {vertex.point: vertex for vertex in vertices if vertex.point not in found}
             if vertices:
                 hull = lower_hull([*hull, *(vertex.point for vertex in vertices)])
@@ -158,22 +159,41 @@ class GroupPricer:
     def _prices(self, hull: Sequence[Point], found: dict[Point, Vertex], left: tuple[Point, ...], priced: int, tiles: int) -> GroupPrices:
         return GroupPrices(tuple(found[point] for point in hull if point in found), left, priced, tiles)
 
-    def _candidates(self, group: Group) -> list[tuple[int, int, Tile, Mode]]:
-        """Return (floor of energy, floor of latency, tile, mode), the most promising first; without what cannot fit."""
+    def _candidates(self, group: Group) -> list[_Candidate]:
+        """Return the tiles whose maps may fit, the most promising first."""
         batches, rows, columns = self.space.lengths(group)
         down, across = AxisTable.of(group, 1, rows), AxisTable.of(group, 2, columns)
-        found: list[tuple[int, int, Tile, Mode]] = []
+        found: list[_Candidate] = []
         for mode in self.space.modes:
             for batch in batches:
                 floors = tile_floors(group, self.floors, down, across, mode, batch)
-                for r, c in np.argwhere(np.isfinite(floors.energy)):
+                for r, c in np.argwhere(np.isfinite(floors.total.energy)).tolist():
                     tile = (batch, rows[r], columns[c])
                     if mode in self.space.ways(tile[1] == rows[-1], tile[2] == columns[-1]):
-                        found.append((int(floors.energy[r, c]), int(floors.latency[r, c]), tile, mode))
-        found.sort(key=lambda entry: (entry[0] * entry[1], entry[2], entry[3]))
+                        found.append(
+                            _Candidate((int(floors.total.energy[r, c]), int(floors.total.latency[r, c])), tile, mode, floors, (r, c))
+                        )
+        found.sort(key=lambda one: (one.floor[0] * one.floor[1], one.tile, one.mode))
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A tile with its floor, and where the floors of its layers stand."""
+
+    floor: Point
+    tile: Tile
+    mode: Mode
+    floors: TileFloors
+    place: tuple[int, int]
+
+    @property
+    def ways(self) -> dict[int, _Ways]:
+        """Floors of each layer, by position."""
+        return {position: ways.at(*self.place) for position, ways in self.floors.ways.items()}
+
+
+_Ways = tuple[Point | None, Point]
 _Priced = tuple[int, StepProblem, tuple[StepPoint, ...]]
 
 
@@ -197,10 +217,15 @@ class ColumnPricer:
         What runs, and its steps' mappings.
     tile, mode
         How.
+    floors
+        Of each layer, by position: least energy and latency with weights streamed (None where they are made in the group), and resident.
+        Without them nothing is left out.
     """
 
-    def __init__(self, group: Group, fronts: StepFronts, tile: Tile, mode: Mode) -> None:
+    def __init__(self, group: Group, fronts: StepFronts, tile: Tile, mode: Mode, floors: Mapping[int, _Ways] | None = None) -> None:
         self.group, self.fronts, self.tile, self.mode = group, fronts, tile, mode
+        nothing: dict[int, _Ways] = {position: ((0, 0) if position in group.weighted else None, (0, 0)) for position in group.layers}
+        self.floors = nothing if floors is None else floors
         self.capacity = int(fronts.machine.scratchpad_bytes)
         expansion = group.expand(tile, mode)
         self._entries: dict[int, list[_Entry]] = {position: [] for position in group.layers}
@@ -223,50 +248,78 @@ class ColumnPricer:
 
     def vertices(self, beat: Sequence[Point], *, prune: bool = True) -> Iterator[Vertex]:
         """Yield the hulls of all sets of resident weights that get below a hull."""
-        known = tuple(beat)
+        known = list(beat)
         for resident in self._sets(known, prune):
+            if prune and self._is_covered(resident, known):
+                continue
             hull = self.hull(resident)
-            if hull:
-                vertices = [vertex for vertex in _directed(hull, Column(self.tile, self.mode, resident)) if not covers(known, vertex.point)]
-                if vertices:
-                    known = lower_hull([*known, *(vertex.point for vertex in vertices)])
-                    yield from vertices
+            vertices = [vertex for vertex in _directed(hull, Column(self.tile, self.mode, resident)) if not covers(known, vertex.point)]
+            if vertices:
+                known[:] = lower_hull([*known, *(vertex.point for vertex in vertices)])
+                yield from vertices
 
-    def _sets(self, beat: tuple[Point, ...], prune: bool) -> Iterator[tuple[int, ...]]:
-        """Yield the sets of resident weights that fit beside the maps, all or those that may get below a hull."""
-        produced = [position for position in self.group.layers if position not in self.group.weighted]
-        base = tuple(self._fixed)
-        for position in produced:
-            least = self._least(position, stays=True, kept=0)
-            if least is None:
-                return
-            base = (base[0] + least[0], base[1] + least[1])
-        ways = []
-        for position in self.group.weighted:
-            streamed, stays = self._least(position, stays=False, kept=0), self._least(position, stays=True, kept=0)
-            ways.append((position, self.group.nodes[position].weight_words, streamed, stays))
-        ways.sort(key=lambda way: -way[1])
+    def _sets(self, known: Sequence[Point], prune: bool) -> Iterator[tuple[int, ...]]:
+        """Yield the sets of resident weights that fit beside the maps, and with `prune` only those that may get below a growing hull."""
+        ways = [position for position in self.group.weighted if not (prune and self._streams_as_well(position))]
+        ways.sort(key=lambda position: -self.group.nodes[position].weight_words)
+        start = _sum(self._fixed, (0, 0))
+        for position in self.group.layers:
+            if position not in ways:
+                start = _sum(start, self.floors[position][0] or self.floors[position][1])
         rest = [(0, 0)]
-        for _, _, streamed, stays in reversed(ways):
-            both = [way for way in (streamed, stays) if way is not None]
-            if not both:
-                return
-            rest.append((rest[-1][0] + min(way[0] for way in both), rest[-1][1] + min(way[1] for way in both)))
+        for position in reversed(ways):
+            streamed, stays = self.floors[position]
+            either = stays if streamed is None else (min(streamed[0], stays[0]), min(streamed[1], stays[1]))
+            rest.append(_sum(rest[-1], either))
         rest.reverse()
 
-        def choose(index: int, sofar: Point, kept: int, chosen: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-            if prune and covers(beat, (sofar[0] + rest[index][0], sofar[1] + rest[index][1])):
+        def choose(index: int, floor: Point, kept: int, chosen: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+            if prune and covers(known, _sum(floor, rest[index])):
                 return
             if index == len(ways):
                 yield tuple(sorted(chosen))
                 return
-            position, words, streamed, stays = ways[index]
-            if stays is not None and self._live + kept + words <= self.capacity:
-                yield from choose(index + 1, (sofar[0] + stays[0], sofar[1] + stays[1]), kept + words, (*chosen, position))
-            if streamed is not None:
-                yield from choose(index + 1, (sofar[0] + streamed[0], sofar[1] + streamed[1]), kept, chosen)
+            position = ways[index]
+            streamed, stays = self.floors[position]
+            larger = kept + self.group.nodes[position].weight_words
+            if self._live + larger <= self.capacity:
+                yield from choose(index + 1, _sum(floor, stays), larger, (*chosen, position))
+            yield from choose(index + 1, _sum(floor, streamed or stays), kept, chosen)
 
-        yield from choose(0, (base[0], base[1]), 0, ())
+        yield from choose(0, start, 0, ())
+
+    def _streams_as_well(self, position: int) -> bool:
+        """Return whether nothing is gained by keeping a layer's weights.
+
+        It runs once, and its input is in the scratchpad: with N, P, Q innermost and all of C, R and S in the tile, streamed weights are
+        read once too, whatever the tile of K, and take no more room than all weights would.
+        """
+        entries = self._entries[position]
+        return len(entries) == 1 and entries[0].multiplicity == 1 and entries[0].streamed.input_resident
+
+    def _is_covered(self, resident: Sequence[int], beat: Sequence[Point]) -> bool:
+        """Return whether a set of resident weights is of no use: by floors, then layer by layer by what the layer really costs at least."""
+        kept = sum(self.group.nodes[position].weight_words for position in resident)
+        energy, latency = self._fixed
+        floors: dict[int, Point] = {}
+        for position in self.group.layers:
+            streamed, stays = self.floors[position]
+            floors[position] = stays if streamed is None or position in resident else streamed
+            energy, latency = energy + floors[position][0], latency + floors[position][1]
+        if covers(beat, (energy, latency)):
+            return True
+        for position in self._cheapest_first():
+            least = self._least(position, stays=position in resident, kept=kept)
+            if least is None:
+                return True
+            energy, latency = energy + least[0] - floors[position][0], latency + least[1] - floors[position][1]
+            if covers(beat, (energy, latency)):
+                return True
+        return False
+
+    def _cheapest_first(self) -> list[int]:
+        """Return the layers, first those whose steps are quickly mapped: with the input in the scratchpad."""
+        return sorted(self.group.layers, key=lambda position: not self._entries[position][0].streamed.input_resident)
 
     def _least(self, position: int, *, stays: bool, kept: int) -> Point | None:
         """Return least energy and least latency of a layer's steps; None where one does not fit."""
@@ -316,6 +369,10 @@ class ColumnPricer:
             best = min(options, key=lambda point: (a * point.energy + b * point.latency, point))
             chosen.append(self.fronts.mapping(step, best))
         return chosen
+
+
+def _sum(one: Sequence[int], other: Sequence[int]) -> Point:
+    return one[0] + other[0], one[1] + other[1]
 
 
 def _directed(hull: Sequence[Point], column: Column) -> Iterator[Vertex]:
