@@ -42,6 +42,8 @@ _PUBLIC = {
     "map_layers": "mapping.calls",
     "evaluate_mapping": "mapping.calls",
     "read_layer_table": "mapping.layer_table",
+    "FusionResult": "fusion.answer",
+    "fuse": "fusion.calls",
     "Schedule": "multicore.schedule",
     "schedule": "multicore.calls",
     "Placement": "experts.placement",
@@ -64,6 +66,8 @@ if TYPE_CHECKING:
     from cosma_sched.experts.calls import place_experts
     from cosma_sched.experts.formats.reading import read_profile
     from cosma_sched.experts.placement import Placement
+    from cosma_sched.fusion.answer import FusionResult
+    from cosma_sched.fusion.calls import fuse
     from cosma_sched.graph import Buffer, BufferGap, Graph, Operator, Tensor, TensorKind
     from cosma_sched.mapping.answer import MappingResult
     from cosma_sched.mapping.calls import evaluate_mapping, map_layers

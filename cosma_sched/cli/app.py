@@ -11,7 +11,7 @@ import typer.core
 import typer.main
 
 from cosma_sched import __version__
-from cosma_sched.cli import backends, bounds, curve, experts, inspection, pack, schedule, solve, verify, zoo
+from cosma_sched.cli import backends, bounds, curve, experts, fuse, inspection, pack, schedule, solve, verify, zoo
 from cosma_sched.cli import map as mapping
 from cosma_sched.cli.boundary import usage_line
 from cosma_sched.cli.output import Action, show
@@ -33,7 +33,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
-for _command in (solve, bounds, curve, pack, mapping, schedule, experts, verify, zoo, inspection, backends):
+for _command in (solve, bounds, curve, pack, mapping, fuse, schedule, experts, verify, zoo, inspection, backends):
     app.command(_command.NAME)(_command.command)
 
 

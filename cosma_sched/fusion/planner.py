@@ -104,17 +104,38 @@ def fuse_exactly(result: FusionResult, problem: FusionProblem, machine: Machine,
     reasons = _missing(search, found, result.accelerator.name)
     if reasons:
         return result.replace(status=Status.INFEASIBLE, termination=Termination.PROVED, reasons=reasons, seconds=progress.clock.seconds)
-    best = found.fused.best(options.objective)
-    chosen = [
-        search.decide(found.options[option], found.prices[option], place, halo=options.exact.halo, overlap=options.overlap)
-        for option, place in best.choice
-    ]
+    chosen = _best(search, found, options)
     space = described(options.exact.space, found.longest, fixed=options.exact.fixed is not None)
     result = result.replace(options={**result.options, "space": space}, evaluations=search.fronts.evaluations)
     result = with_groups(result, search, found, chosen, options)
     bounds = NetworkBounds(found.proven.edp_bound, found.proven.energy_bound, found.proven.latency_bound)
+    if options.overlap == "group":
+        limit = ceiling(problem, machine, overlap="group")
+        bounds = NetworkBounds(found.proven.energy_bound * limit.latency_cycles, found.proven.energy_bound, limit.latency_cycles)
+        result = result.replace(remarks=(*result.remarks, _GROUP_REMARK))
     provenance = replace(result.provenance, proved_by=("enumeration", found.proved_by))
     return with_bounds(result, bounds, found.interrupted, progress).replace(provenance=provenance)
+
+
+_GROUP_REMARK = "with overlap group, groups are chosen by the latencies of their steps and then counted anew; the bound on latency is that of the ceiling"
+
+
+def _best(search: ExactSearch, found: Found, options: FuseOptions) -> list[GroupCost]:
+    """Return the groups of the best network; where units overlap through a group, the best of the extreme points when counted so."""
+    points = [found.fused.best(options.objective)] if options.overlap == "layer" else list(found.fused.points)
+    decided = [
+        [
+            search.decide(found.options[option], found.prices[option], place, halo=options.exact.halo, overlap=options.overlap)
+            for option, place in point.choice
+        ]
+        for point in points
+    ]
+
+    def rank(groups: Sequence[GroupCost]) -> tuple[int, int]:
+        energy, latency = sum(group.energy_pj for group in groups), sum(group.latency_cycles for group in groups)
+        return {"edp": (energy * latency, energy), "energy": (energy, latency), "latency": (latency, energy)}[options.objective]
+
+    return min(decided, key=rank)
 
 
 def with_groups(result: FusionResult, search: ExactSearch, found: Found, chosen: Sequence[GroupCost], options: FuseOptions) -> FusionResult:

@@ -174,15 +174,35 @@ class Programs:
         """
         prices = [least(option.hull, a, b) for option in self.options]
         costs = [a * energy + b * latency for energy, latency in prices]
-        alone = {option.members[0]: index for index, option in enumerate(self.options) if len(option.members) == 1}
-        base = sum(costs[index] for index in alone.values())
-        savings = [cost - sum(costs[alone[member]] for member in option.members) for option, cost in zip(self.options, costs, strict=True)]
+        alone = {option.members[0]: cost for option, cost in zip(self.options, costs, strict=True) if len(option.members) == 1}
+        base = sum(alone.values())
+        savings = [cost - sum(alone.get(member, 0) for member in option.members) for option, cost in zip(self.options, costs, strict=True)]
         shift = max(0, (sum(map(abs, savings)) // _LARGEST[self.solver.solver]).bit_length())
         scaled = [saving >> shift for saving in savings]  # rounded down, so that bounds stay bounds
+        chosen, bound = self._choose(scaled, ())
+        if not a or not b:  # of equal ones, that with least of the other value, if the back end finds it
+            others = [price[1] if not b else price[0] for price in prices]
+            rival, _ = self._choose(others, ((scaled, sum(scaled[index] for index in chosen)),))
+            if sum(costs[index] for index in rival) == sum(costs[index] for index in chosen):
+                chosen = rival
+        energy = sum(prices[index][0] for index in chosen)
+        latency = sum(prices[index][1] for index in chosen)
+        value = a * energy + b * latency
+        if bound is None and not shift:
+            proven = value
+        else:
+            proven = base + ((bound if bound is not None else sum(scaled[index] for index in chosen)) << shift)
+        vertices = tuple((index, self.options[index].hull.index(prices[index])) for index in chosen)
+        return Support(energy, latency, min(value, proven), vertices)
+
+    def _choose(self, costs: Sequence[int], limits: Sequence[tuple[Sequence[int], int]]) -> tuple[list[int], int | None]:
+        """Return the best options that form no cycle, and what is proven where that is less; None where they are proven to be the best."""
+        everything_alone = sum(len(option.members) == 1 for option in self.options) == len(self.problem.nodes)
+        start: dict[Any, int] | None = None
+        if everything_alone and not limits:
+            start = {index: int(len(option.members) == 1) for index, option in enumerate(self.options)}
         while True:
-            outcome = solve_linear(
-                self._program(scaled), options=self.solver, start={index: int(len(o.members) == 1) for index, o in enumerate(self.options)}
-            )
+            outcome = solve_linear(self._program(costs, limits), options=self.solver, start=start)
             if outcome.values is None:
                 raise SelectionError(str(outcome.termination))
             chosen = [index for index in range(len(self.options)) if outcome.values[index]]
@@ -190,16 +210,11 @@ class Programs:
             if cycle is None:
                 break
             self.cuts.append(cycle)
-        energy = sum(prices[index][0] for index in chosen)
-        latency = sum(prices[index][1] for index in chosen)
-        value = a * energy + b * latency
-        if outcome.status == Status.OPTIMAL and not shift:
-            bound = value
-        else:
-            bound = min(value, base + ((outcome.bound if outcome.bound is not None else -sum(map(abs, scaled))) << shift))
-        return Support(energy, latency, bound, tuple((index, self.options[index].hull.index(prices[index])) for index in chosen))
+        if outcome.status == Status.OPTIMAL:
+            return chosen, None
+        return chosen, outcome.bound if outcome.bound is not None else -sum(map(abs, costs))
 
-    def _program(self, costs: Sequence[int]) -> Program:
+    def _program(self, costs: Sequence[int], limits: Sequence[tuple[Sequence[int], int]]) -> Program:
         program = Program("groups of a network")
         variables = [program.binary(index) for index in range(len(self.options))]
         holding: list[list[Any]] = [[] for _ in self.problem.nodes]
@@ -210,6 +225,8 @@ class Programs:
             program.equal(terms, 1, "each node in one group")
         for cut in self.cuts:
             program.at_most([(variables[index], 1) for index in cut], len(cut) - 1, "no cycle of groups")
+        for weights, most in limits:
+            program.at_most(list(zip(variables, weights, strict=True)), most, "not worse in the first value")
         program.minimise(list(zip(variables, costs, strict=True)))
         return program
 

@@ -15,6 +15,7 @@ _LINES: Mapping[str, str] = {
     "MemoryCurve": "curve:saved_curve_lines",
     "PackingResult": "packing:packing_lines",
     "MappingResult": "mapping:mapping_lines",
+    "FusionResult": "fusion:fusion_lines",
     "Schedule": "schedule:saved_schedule_lines",
     "Placement": "experts:saved_placement_lines",
 }
