@@ -120,12 +120,15 @@ class Origin:
     sha256
         Digest of the file's content.
     options
-        Reading options in effect (``fold``, ``views``, ``dtype``, ``dim``).
+        Reading options in effect (``fold``, ``views``, ``dtype``, ``dim``, ``parameters``, ``functions``).
+    warnings
+        What the file leaves open and was read nevertheless, one sentence each.
     """
 
     model: str
     sha256: str
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    warnings: tuple[str, ...] = ()
 
 
 class Graph:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from cosma_sched.files import read_bytes, sha256
 from cosma_sched.frontends import synthetic, zoo
 from cosma_sched.frontends.onnx_document import MAX_MODEL_BYTES
 from cosma_sched.frontends.onnx_reader import float_type, read_onnx
-from cosma_sched.frontends.options import OWN_TYPES, Fold, ReadingOptions, Views
+from cosma_sched.frontends.options import OWN_TYPES, Fold, Functions, ReadingOptions, Views
 from cosma_sched.graph import Graph, Origin
 
 
@@ -23,6 +23,8 @@ def load(
     views: str = "free",
     dtype: str | None = None,
     dims: Mapping[str, int] | None = None,
+    parameters: str | Sequence[str] | None = None,
+    functions: str = "inline",
 ) -> Graph:
     """Read a network.
 
@@ -41,6 +43,11 @@ def load(
         network is read as int8 and a file with its own types.
     dims
         Sizes of the symbolic dimensions of an ONNX file by name.
+    parameters
+        Names of graph inputs of an ONNX file that are weights; ``auto`` finds those that are only ever the second operand of a matrix
+        product, with a warning. By default an input is an input.
+    functions
+        ``inline`` writes out the functions that an ONNX file defines; ``keep`` leaves those named like a known activation as operators.
 
     Returns
     -------
@@ -54,12 +61,12 @@ def load(
     InputError
         If there is no such file or name, or with every mistake of the file.
     """
-    options = ReadingOptions.checked(fold, views, dtype, dims)
+    options = ReadingOptions.checked(fold, views, dtype, dims, parameters, functions)
     name = os.fspath(source)
     if isinstance(source, str) and source in zoo.names():
         if dtype is None:
-            options = ReadingOptions.checked(fold, views, zoo.DTYPE, dims)
-        return _read_onnx_file(name, zoo.path(name), options)
+            options = ReadingOptions.checked(fold, views, zoo.DTYPE, dims, parameters, functions)
+        return _read_onnx_file(name, zoo.path(name), options, warns=False)
     if isinstance(source, str) and synthetic.is_description(source):
         return synthetic.build(source, options)
     if name.lower().endswith(".onnx"):
@@ -83,20 +90,26 @@ def _refuse_unknown_family(name: str) -> None:
         raise InputError(name, f"no such file, and no network to build; descriptions are {', '.join(synthetic.forms())}{near}")
 
 
-def _read_onnx_file(name: str, path: Path, options: ReadingOptions) -> Graph:
+def _read_onnx_file(name: str, path: Path, options: ReadingOptions, *, warns: bool = True) -> Graph:
     try:
         content = read_bytes(path, limit_bytes=MAX_MODEL_BYTES)
     except InputError as error:
         raise InputError(name, error.defects) from error
-    graph = read_onnx(content, path=name, name=path.stem, options=options)
-    return graph.with_origin(Origin(name, sha256(content), _in_effect(options, graph)))
+    graph = read_onnx(content, path=name, name=path.stem, options=options, folder=path.parent if warns else None)
+    warnings = graph.origin.warnings if graph.origin is not None else ()
+    return graph.with_origin(Origin(name, sha256(content), _in_effect(options, graph), warnings))
 
 
 def _in_effect(options: ReadingOptions, graph: Graph) -> dict[str, Any]:
     """Return the options of a reading as JSON values, with which `load` reads the same again."""
     dtype = options.dtype.name if options.dtype is not None else float_type(graph) or OWN_TYPES
     block: dict[str, Any] = {"fold": options.fold.value, "views": options.views.value, "dtype": dtype}
-    return {**block, "dim": dict(options.dims)} if options.dims else block
+    if options.dims:
+        block["dim"] = dict(options.dims)
+    if options.functions is not Functions.INLINE:
+        block["functions"] = options.functions.value
+    found = graph.origin.options.get("parameters") if graph.origin is not None else None
+    return {**block, "parameters": found} if found else block
 
 
 def _refuse_reading_options(name: str, options: ReadingOptions, dtype: str | None) -> None:
@@ -105,6 +118,7 @@ def _refuse_reading_options(name: str, options: ReadingOptions, dtype: str | Non
         "--views": None if options.views is Views.FREE else options.views.value,
         "--dtype": dtype,
         "--dim": ",".join(f"{dim}={size}" for dim, size in options.dims.items()) or None,
+        "--parameters": ",".join(options.parameters or ()) or None,
     }
     for option, value in given.items():
         if value is not None:

@@ -62,6 +62,10 @@ class Document:
         Initializers by name; large ones hold dimensions and type only.
     declared
         Types that the file states for outputs and intermediate tensors, by name.
+    stored_at
+        Other files in which it keeps initializers, as it names them.
+    without_values
+        Initializers whose values are nowhere.
     """
 
     nodes: tuple[Node, ...]
@@ -70,10 +74,19 @@ class Document:
     outputs: tuple[str, ...]
     initializers: Mapping[str, TensorProto]
     declared: Mapping[str, TypeProto]
+    stored_at: tuple[str, ...] = ()
+    without_values: tuple[str, ...] = ()
 
 
-def read_document(path: str, content: bytes) -> Document:
+def read_document(path: str, content: bytes, *, kept_functions: frozenset[str] = frozenset()) -> Document:
     """Decode and check an ONNX file.
+
+    Parameters
+    ----------
+    path, content
+        The file.
+    kept_functions
+        Names of functions whose calls stay operators; all others that the file defines are written out.
 
     Raises
     ------
@@ -81,10 +94,11 @@ def read_document(path: str, content: bytes) -> Document:
         If the content is no ONNX model, or with every unsound name, order and control flow node.
     """
     model = _decode(path, content)
+    stored_at, without_values = _missing_values(model)
     for tensor in _weights(model):
         _forget(tensor)
     if model.functions:
-        model = _without_functions(path, model)
+        model = _without_functions(path, model, kept_functions)
     opsets = {_domain(entry.domain): entry.version for entry in model.opset_import}
     graph = model.graph
     initializers = {tensor.name: tensor for tensor in graph.initializer}
@@ -101,6 +115,8 @@ def read_document(path: str, content: bytes) -> Document:
         outputs=outputs,
         initializers=initializers,
         declared={value.name: value.type for value in (*graph.value_info, *graph.output) if value.type.WhichOneof("value")},
+        stored_at=stored_at,
+        without_values=without_values,
     )
 
 
@@ -150,12 +166,27 @@ def _forget(tensor: TensorProto) -> None:
             tensor.ClearField(field)
 
 
-def _without_functions(path: str, model: ModelProto) -> ModelProto:
+def _missing_values(model: ModelProto) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the files in which initializers are stored, and the initializers that hold no values."""
+    from onnx import TensorProto
+
+    places: dict[str, None] = {}
+    empty = []
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            places.update((entry.value, None) for entry in tensor.external_data if entry.key == "location")
+        elif math.prod(tensor.dims) and not any(len(getattr(tensor, field)) for field in _DATA_FIELDS):
+            empty.append(tensor.name)
+    return tuple(places), tuple(empty)
+
+
+def _without_functions(path: str, model: ModelProto, kept: frozenset[str]) -> ModelProto:
     """Write the bodies of the file's own functions in place of their calls."""
     from onnx import checker, inliner, shape_inference
 
     try:
-        return inliner.inline_local_functions(model)
+        ids = [(function.domain, function.name) for function in model.functions if function.name in kept]
+        return inliner.inline_selected_functions(model, ids, exclude=True) if ids else inliner.inline_local_functions(model)
     except (RuntimeError, ValueError, checker.ValidationError, shape_inference.InferenceError) as error:
         raise InputError(path, f"its local functions cannot be inlined: {_first_line(error)}") from error
 

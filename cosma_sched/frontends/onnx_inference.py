@@ -14,8 +14,16 @@ if TYPE_CHECKING:
 _HARMLESS = ("unsupported type", "Unrecognized attribute")
 """What ONNX says of nodes that are wrong in a way that has nothing to do with shapes, such as a type that a later version allows."""
 
+ACTIVATIONS = frozenset({"Silu", "SiLU", "Swish", "QuickGelu", "FastGelu", "Gelu", "Mish", "Relu6", "HardSwish"})
+"""Element-wise operators of any domain that keep shape and type; the file need not say so."""
+
 _LIKE_FIRST_INPUT = {"GroupNormalization"}
 """Operators whose rule is missing in some versions of ONNX (operator set 18): their output has the type of their first input."""
+
+
+def is_activation(node: Node) -> bool:
+    """Return whether a node of a domain other than ONNX's own is one of `ACTIVATIONS`."""
+    return bool(node.domain) and node.type in ACTIVATIONS and bool(node.inputs) and bool(node.inputs[0])
 
 
 class ShapeRules:
@@ -32,8 +40,8 @@ class ShapeRules:
         self._schemas: dict[tuple[str, str], OpSchema | None] = {}
 
     def knows(self, node: Node) -> bool:
-        """True for operators that ONNX defines."""
-        return self._schema(node) is not None
+        """True for operators that ONNX defines, and activations that others do."""
+        return self._schema(node) is not None or is_activation(node)
 
     def may_be_outdated(self, node: Node) -> bool:
         """True for operators of a version that the installed library does not know: its complaints may be wrong."""
@@ -56,6 +64,8 @@ class ShapeRules:
         from onnx import checker, shape_inference
 
         schema = self._schema(node)
+        if schema is None and is_activation(node):
+            return {node.outputs[0]: types[node.inputs[0]]}, ""
         if schema is None:
             return {}, ""
         has_rule = schema.has_type_and_shape_inference_function

@@ -8,21 +8,25 @@ one operator because nothing here takes operators apart.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from cosma_sched.errors import Defect, InputError, shown
+from cosma_sched.files import sha256
 from cosma_sched.frontends.element_types import ElementType, element_type, size_bytes
 from cosma_sched.frontends.folding import fold
 from cosma_sched.frontends.network import Draft, Network
 from cosma_sched.frontends.onnx_document import read_document
+from cosma_sched.frontends.onnx_inference import ACTIVATIONS
 from cosma_sched.frontends.onnx_types import TensorType, infer_types
-from cosma_sched.frontends.options import ReadingOptions
+from cosma_sched.frontends.options import Functions, ReadingOptions
 from cosma_sched.frontends.view_steps import only_reshapes
 from cosma_sched.frontends.views import look_through
-from cosma_sched.graph import Graph, Operator, Tensor, TensorKind
+from cosma_sched.frontends.weights import missing_values, unknown_parameters, weights_among_inputs, with_parameters
+from cosma_sched.graph import Graph, Operator, Origin, Tensor, TensorKind
 
 
-def read_onnx(content: bytes, *, path: str, name: str, options: ReadingOptions) -> Graph:
+def read_onnx(content: bytes, *, path: str, name: str, options: ReadingOptions, folder: Path | None = None) -> Graph:
     """Return the graph of an ONNX file.
 
     Parameters
@@ -35,15 +39,29 @@ def read_onnx(content: bytes, *, path: str, name: str, options: ReadingOptions) 
         Name of the graph.
     options
         How to read it.
+    folder
+        Where files that it refers to lie; None where nobody is to be told that they are missing.
+
+    Returns
+    -------
+    Graph
+        The graph; its origin carries the warnings, and the graph inputs that count as parameters if they were to be found.
 
     Raises
     ------
     InputError
         With every mistake that was found: the form of the file, unknown dimensions, missing shape rules, tensors without a size.
     """
-    document = read_document(path, content)
+    kept = ACTIVATIONS if options.functions is Functions.KEEP else frozenset()
+    document = read_document(path, content, kept_functions=kept)
+    weights = weights_among_inputs(document) if options.parameters is None else options.parameters
     known = infer_types(document, options.dims)
     _refuse(path, known.defects)
+    _refuse(path, unknown_parameters(document, weights))
+    warnings = [*missing_values(document, folder)] if folder is not None else []
+    if options.parameters is None and weights:
+        warnings.append(f"graph inputs {', '.join(map(shown, weights))} only ever multiply: they count as parameters (see --parameters)")
+    document = with_parameters(document, known, weights)
     network, defects = look_through(document, known, options)
     _refuse(path, defects)
     network = fold(network, options.fold)
@@ -51,7 +69,8 @@ def read_onnx(content: bytes, *, path: str, name: str, options: ReadingOptions) 
     if not network.drafts:
         raise InputError(path, "holds no operators: every output is an input, a view of one, or known before the network runs")
     operators = [_operator(network, draft) for draft in network.drafts]
-    return Graph(_tensors(network, options), operators, name)
+    origin = Origin(path, sha256(content), {"parameters": list(weights)} if weights else {}, tuple(warnings))
+    return Graph(_tensors(network, options), operators, name, origin)
 
 
 def float_type(graph: Graph) -> str | None:

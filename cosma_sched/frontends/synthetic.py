@@ -76,6 +76,8 @@ def build(description: str, options: ReadingOptions) -> Graph:
 def _refuse_options(description: str, options: ReadingOptions) -> None:
     if options.fold not in {Fold.NONE, Fold.ELEMENTWISE}:
         raise UsageError(f"--fold {options.fold}: {shown(description)} is built as it is described; nothing is folded")
+    if options.parameters:
+        raise UsageError(f"--parameters {','.join(options.parameters)}: {shown(description)} says itself what its parameters are")
     if options.dims:
         raise UsageError(f"--dim {next(iter(options.dims))}: {shown(description)} has no symbolic dimension")
 

@@ -114,12 +114,12 @@ def test_a_rank_that_depends_on_data_is_refused() -> None:
 
 def test_operator_types_without_a_rule_are_listed_with_counts() -> None:
     nodes = [
-        node("Silu", ["x"], ["a"], "s1", domain="com.example"),
-        node("Silu", ["a"], ["b"], "s2", domain="com.example"),
+        node("Spell", ["x"], ["a"], "s1", domain="com.example"),
+        node("Spell", ["a"], ["b"], "s2", domain="com.example"),
         node("Magic", ["b"], ["y"], "/m", domain="com.example"),
     ]
     lines = refused(model(nodes, {"x": [4]}, ["y"]))
-    assert lines[0].startswith('no shape rule for 2 operator types: Silu (2: "s1", "s2"), Magic (1: "/m")')
+    assert lines[0].startswith('no shape rule for 2 operator types: Spell (2: "s1", "s2"), Magic (1: "/m")')
 
 
 def test_an_unknown_operator_is_read_where_the_file_states_its_shapes() -> None:
