@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["graph_of", "load", "load_result", "memory_bounds", "memory_curve", "plan_memory", "recheck", "verify"]
 
-_LOAD_OPTIONS = ("fold", "views", "dtype", "dim")
+_LOAD_OPTIONS = ("fold", "views", "dtype", "dim", "parameters", "functions")
 
 
 class Violation(Protocol):
@@ -78,6 +78,8 @@ def load(
     views: str = "free",
     dtype: str | None = None,
     dims: Mapping[str, int] | None = None,
+    parameters: str | Sequence[str] | None = None,
+    functions: str = "inline",
 ) -> Graph:
     """Read a network.
 
@@ -93,6 +95,11 @@ def load(
         Element type that replaces every floating-point type, such as ``int8``; zoo networks load as int8, files with their own types.
     dims
         Values of symbolic ONNX dimensions by name.
+    parameters
+        ONNX graph inputs that are weights, by name; ``auto``: those that are only ever the second operand of a matrix product. The
+        graph's ``origin.warnings`` say which were found, and what else the file leaves open.
+    functions
+        ``inline`` writes out an ONNX file's own functions, ``keep`` leaves those named like a known activation (Silu) as operators.
 
     Raises
     ------
@@ -103,7 +110,7 @@ def load(
     """
     from cosma_sched.frontends import load as load_graph
 
-    return load_graph(source, fold=fold, views=views, dtype=dtype, dims=dims)
+    return load_graph(source, fold=fold, views=views, dtype=dtype, dims=dims, parameters=parameters, functions=functions)
 
 
 def verify(subject: Graph | Workload | Profile | Buffers | None, result: Answer) -> Sequence[Violation]:
