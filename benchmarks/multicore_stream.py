@@ -8,7 +8,6 @@ else from ../shared/data; where they are absent the rows are skipped. A row abov
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import sys
@@ -78,13 +77,9 @@ def hardware(system: str) -> str:
 
 def cost_table(folder: str, rows: dict[str, dict[str, int]]) -> str:
     """Write cycles of whole layers by core as a table and return its path."""
-    path = Path(folder) / "costs.json"
-    entries = [
-        {"layer": layer, "core": core, "latency_cycles": cycles, "energy_pj": 0}
-        for layer, row in rows.items()
-        for core, cycles in row.items()
-    ]
-    path.write_text(json.dumps({"nodes": entries}), encoding="utf-8")
+    path = Path(folder) / "costs.csv"
+    lines = [f"{layer},{core},{cycles},0" for layer, row in rows.items() for core, cycles in row.items()]
+    path.write_text("\n".join(["layer,core,latency_cycles,energy_pj", *lines, ""]), encoding="utf-8")
     return str(path)
 
 

@@ -98,12 +98,14 @@ def piece_costs(gated: Gated, costs: Costs, width: int, vectors: int) -> GatedCo
     def matmul(name: str, summed: int, made: int) -> Mapping[str, NodeCost]:
         dims = (1, made, summed, layer.token_piece, 1, 1, 1)
         moved = (layer.token_piece * summed * bits, summed * made * bits)
-        piece = Piece(name, name, "MatMul", layer.token_piece * made, dims, input_bits=moved, output_bits=layer.token_piece * made * bits)
+        piece = Piece(
+            f"{name} piece", name, "MatMul", layer.token_piece * made, dims, input_bits=moved, output_bits=layer.token_piece * made * bits
+        )
         return costs.costs(replace(piece, element_bytes=(layer.element_bytes,) * 3, layer_work=product))
 
     def vector(name: str, kind: str, operands: int) -> Mapping[str, NodeCost]:
         elements = layer.token_piece * columns
-        piece = Piece(name, name, kind, elements, input_bits=(elements * bits,) * operands, output_bits=elements * bits)
+        piece = Piece(f"{name} piece", name, kind, elements, input_bits=(elements * bits,) * operands, output_bits=elements * bits)
         return costs.costs(replace(piece, element_bytes=(layer.element_bytes,) * 3, layer_work=layer.tokens * layer.hidden))
 
     gate_up = matmul(gated.gate, layer.embedding_piece, layer.hidden_piece)
