@@ -117,7 +117,10 @@ def fuse_exactly(result: FusionResult, problem: FusionProblem, machine: Machine,
     return with_bounds(result, bounds, found.interrupted, progress).replace(provenance=provenance)
 
 
-_GROUP_REMARK = "with overlap group, groups are chosen by the latencies of their steps and then counted anew; the bound on latency is that of the ceiling"
+_GROUP_REMARK = (
+    "with overlap group, groups are chosen by the latencies of their steps and counted anew; "
+    "energy is bounded by the search, latency by the ceiling"
+)
 
 
 def _best(search: ExactSearch, found: Found, options: FuseOptions) -> list[GroupCost]:
