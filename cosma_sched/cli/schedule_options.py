@@ -68,7 +68,11 @@ CapacityRule = Annotated[
 MemoryScope = Annotated[str, typer.Option(metavar="total|worst-core", help="What the objective memory minimises.", rich_help_panel=_TERMS)]
 Parameters = Annotated[
     str | None,
-    typer.Option(metavar="NAMES", help="Inputs of an ONNX file that are weights, separated by commas.", show_default=False),
+    typer.Option(
+        metavar="NAMES",
+        help="Inputs of an ONNX file that are weights, separated by commas; by default those that only ever multiply from the right.",
+        show_default=False,
+    ),
 ]
 Pareto = Annotated[
     str | None,

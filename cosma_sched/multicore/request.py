@@ -61,9 +61,9 @@ class Request:
         costs: dict[str, Any] = {"provider": self.costs.name, "assumptions": list(self.costs.assumptions)}
         if isinstance(self.costs, TableCosts):
             costs["table"] = {key: {core: list(cost) for core, cost in row.items()} for key, row in self.costs.table.items()}
-        return schedule.replace(
-            accelerator=self.accelerator.to_json(), costs=costs, split=split, warnings=(*schedule.warnings, *self.costs.warnings)
-        )
+        read = self.graph.origin.warnings if self.graph.origin is not None else ()
+        warnings = (*read, *schedule.warnings, *self.costs.warnings)
+        return schedule.replace(accelerator=self.accelerator.to_json(), costs=costs, split=split, warnings=warnings)
 
 
 def rules(semantics: Semantics, accelerator: Accelerator) -> Semantics:
