@@ -99,9 +99,9 @@ def command(
         "workers": min(_MOST_WORKERS, os.cpu_count() or 1) if workers is None else whole("--workers", workers, least=1),
         "seed": whole("--seed", seed, least=0),
     }
-    weights = "auto" if parameters is None else tuple(name for name in parameters.split(",") if name)
+    named = "auto" if parameters is None else tuple(name for name in parameters.split(",") if name)
     reading: dict[str, Any] = {"fold": fold, "views": views, "dtype": dtype, "dims": dimensions(dim)}
-    reading |= {"parameters": weights, "functions": "keep"}
+    reading |= {"parameters": named, "functions": "keep"}
     points = None if pareto is None else whole("--pareto", pareto, least=1)
     files = {"trace": trace, "memory": memory_csv, "mapping": mapping_yaml}
     request = _Request(model, reading, accelerator, how, points, addresses, files, quiet, verbose)
