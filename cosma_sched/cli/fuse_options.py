@@ -17,7 +17,13 @@ Model = Annotated[
     ),
 ]
 Objective = Annotated[str, typer.Option(metavar="edp|energy|latency", help="What to minimise, for the whole network.")]
-Method = Annotated[str, typer.Option(metavar="NAME", help="exact: the whole declared space, with a proof; the others are baselines.")]
+Method = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="exact: the whole declared space, with a proof. Baselines: random, genetic, bayesian, gradient, gradient-optimistic.",
+    ),
+]
 Overlap = Annotated[
     str,
     typer.Option(
@@ -43,6 +49,10 @@ Solver = Annotated[
         show_default=False,
         rich_help_panel=_SEARCH,
     ),
+]
+Evaluations = Annotated[
+    str | None,
+    typer.Option(metavar="N", help="Networks that a baseline may score.", show_default=False, rich_help_panel=_SEARCH),
 ]
 Seed = Annotated[str, typer.Option(metavar="N", help="Of the back end, or of a baseline.", rich_help_panel=_SEARCH)]
 NoPrune = Annotated[

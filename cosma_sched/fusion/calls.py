@@ -12,6 +12,8 @@ from cosma_sched.accelerator import Accelerator, load_accelerator
 from cosma_sched.backends.options import SolverOptions
 from cosma_sched.errors import Defect, InputError, UsageError, VerificationError, shown, suggestion
 from cosma_sched.fusion.answer import FusionResult
+from cosma_sched.fusion.baselines import METHODS as BASELINES
+from cosma_sched.fusion.baselines import fuse_by_trial
 from cosma_sched.fusion.exact import ExactOptions
 from cosma_sched.fusion.floor import Ceiling, ceiling
 from cosma_sched.fusion.given import groups_of, tiles_of
@@ -34,7 +36,7 @@ OVERLAPS = ("layer", "group")
 MODES = tuple(str(mode) for mode in Mode)
 
 Method = Callable[[FusionResult, FusionProblem, Machine, FuseOptions, Progress], FusionResult]
-METHODS: Mapping[str, Method] = {"exact": fuse_exactly}
+METHODS: Mapping[str, Method] = {"exact": fuse_exactly, **dict.fromkeys(BASELINES, fuse_by_trial)}
 
 
 def fuse(  # noqa: PLR0913 - the options of the command, by name
@@ -53,6 +55,7 @@ def fuse(  # noqa: PLR0913 - the options of the command, by name
     prune: bool = True,
     chain: bool = True,
     solver: str | None = None,
+    evaluations: int | None = None,
     seed: int = 0,
     time_limit: float | None = None,
     skip_unsupported: bool = False,
@@ -69,7 +72,8 @@ def fuse(  # noqa: PLR0913 - the options of the command, by name
     objective
         ``edp`` (energy times latency of the network), ``energy`` or ``latency``.
     method
-        ``exact``: the whole declared space.
+        ``exact``: the whole declared space. Baselines: ``random``, ``genetic``, ``bayesian``, ``gradient``, ``gradient-optimistic``,
+        ``gradient-fixed``.
     overlap
         ``layer``: steps follow each other; ``group``: array, accumulator, scratchpad and DRAM work side by side through a whole group.
     vector_ops
@@ -90,8 +94,10 @@ def fuse(  # noqa: PLR0913 - the options of the command, by name
         Take the rows of a layer table as a chain.
     solver
         Back end of the set partitioning; None takes cheapest paths where they are few enough, else ``cpsat``.
+    evaluations
+        Networks that a baseline may score; None for its default.
     seed
-        Of the back end.
+        Of the back end, or of a baseline.
     time_limit
         Seconds, or None. What is proven by then carries an honest gap.
     skip_unsupported
@@ -118,6 +124,8 @@ def fuse(  # noqa: PLR0913 - the options of the command, by name
         _check(name, value, known[name])
     if max_group < 1:
         raise UsageError(f"max_group must be >= 1, got {max_group}")
+    if evaluations is not None and evaluations < 1:
+        raise UsageError(f"evaluations must be >= 1, got {evaluations}")
     clock = Clock(time_limit)
     device = load_accelerator(accelerator)
     machine = machine_of(device)
@@ -125,11 +133,11 @@ def fuse(  # noqa: PLR0913 - the options of the command, by name
     space = TileSpace(*tiles_of(tiles), _modes(modes), max_group)
     backend = None if solver is None else SolverOptions(solver=solver, seed=seed)
     exact = ExactOptions(space, halo, prune, backend, None if groups is None else groups_of(problem, groups))
-    options = FuseOptions(objective, overlap, exact)
+    options = FuseOptions(objective, overlap, exact, evaluations, seed)
     named: dict[str, object] = {"accelerator": device.name, "objective": objective, "method": method, "overlap": overlap}
     named |= {"vector-ops": vector_ops, "halo": halo, "max-group": max_group, "tiles": tiles, "modes": list(space.modes), "chain": chain}
     named |= {"prune": prune, "groups": groups if groups is None or isinstance(groups, str) else [list(names) for names in groups]}
-    named |= {"time-limit": time_limit, "skip-unsupported": skip_unsupported}
+    named |= {"time-limit": time_limit, "evaluations": evaluations, "skip-unsupported": skip_unsupported}
     result = blank(problem, device, machine, options, method, _provenance(problem, named, solver, seed))
     reasons = layer_reasons(problem, machine, device.name)
     if reasons:

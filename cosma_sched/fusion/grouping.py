@@ -323,7 +323,8 @@ class Grouper:
                 drained[: len(step.layer.drain_words)] = step.layer.drain_words
             streams = int(occurrence.position in group.weighted)
             stays = (int(reads), streams, 0, int(output != Output.DRAM), int(output == Output.BOTH), folded)
-            plain = (group.members[occurrence.position], *occurrence.extent, occurrence.multiplicity, occurrence.live_bytes)
+            times = occurrence.multiplicity * (node.layer.count if len(group.members) == 1 else 1)
+            plain = (group.members[occurrence.position], *occurrence.extent, times, occurrence.live_bytes)
             columns.append([*plain, *stays, *drained])
             loading.append(int(index == expansion.loads[occurrence.position]))
         matrix = np.array(columns, dtype=np.int64).reshape(len(columns), self.scorer.height).T

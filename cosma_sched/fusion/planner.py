@@ -34,11 +34,15 @@ class FuseOptions:
         ``layer`` or ``group``.
     exact
         What the exact method searches and how.
+    evaluations, seed
+        Of a baseline: networks to score, None for the method's default, and the seed of all chance.
     """
 
     objective: str = "edp"
     overlap: str = "layer"
     exact: ExactOptions = field(default_factory=ExactOptions)
+    evaluations: int | None = None
+    seed: int = 0
 
 
 def blank(
