@@ -45,16 +45,16 @@ class _Columns(NamedTuple):
     energy: Floats
     latency: Floats
     size: Floats
-    code: Floats
+    code: NDArray[Any]
 
 
 @dataclass(frozen=True)
 class StepFront:
-    """Scored mappings of a step, among them all that no other one beats, and what gives a row's string."""
+    """Mappings of a step that no other one beats in energy, cycles and working bytes, least bytes first, and what gives a row's string."""
 
     columns: _Columns
     evaluations: int
-    name: Callable[[Floats], str]
+    name: Callable[[NDArray[Any]], str]
 
 
 class StepFronts:
@@ -89,8 +89,7 @@ class StepFronts:
     def points(self, step: StepProblem) -> tuple[StepPoint, ...]:
         """Return all mappings that no other one beats in energy, cycles and working bytes."""
         columns = self.front(step).columns
-        rows = undominated(columns.energy, columns.latency, columns.size)
-        return tuple(_point(columns, row) for row in sorted(rows, key=lambda row: columns.size[row]))
+        return tuple(_point(columns, row) for row in range(columns.size.size))
 
     def options(self, step: StepProblem, room: int) -> tuple[StepPoint, ...]:
         """Return what no mapping within some bytes beats in energy and cycles, least energy first; empty where nothing fits."""
@@ -131,8 +130,9 @@ def _front(step: StepProblem, machine: Machine, halo: str) -> StepFront:
         columns, name, evaluations = _resident(step, machine)
     else:
         columns, name, evaluations = _external(step, machine, halo)
-    order = np.argsort(columns.size, kind="stable")
-    return StepFront(_taken(columns, order), evaluations, name)
+    rows = np.array(undominated(columns.energy, columns.latency, columns.size), dtype=np.int64)
+    columns = _taken(columns, rows[np.argsort(columns.size[rows], kind="stable")])
+    return StepFront(columns._replace(code=columns.code.astype(np.int32)), evaluations, name)
 
 
 def _taken(columns: _Columns, rows: NDArray[Any]) -> _Columns:
@@ -213,7 +213,7 @@ def _resident(step: StepProblem, machine: Machine) -> tuple[_Columns, Any, int]:
         parts.append(_Columns(energy, latency, size, code))
     columns = _joined(parts)
 
-    def name(code: Floats) -> str:
+    def name(code: NDArray[Any]) -> str:
         xc, xk, r, s, n, p, q, order = (int(value) for value in code)
         sc, sk = _widest(xc, int(machine.rows)), _widest(xk, int(machine.cols))
         inner = (n, xk // sk, xc // sc, p, q, r, s)
@@ -381,7 +381,7 @@ class _StepSpace(LayerSpace):
         del fronts
         self._take(name, t, self._counts(name, t))
 
-    def name(self, code: Floats) -> str:
+    def name(self, code: NDArray[Any]) -> str:
         """Return the string of a scored row."""
         weights, activations, order = (int(value) for value in code)
         return str(self._nest(weights, activations, list(self._orders.values())[order]))
