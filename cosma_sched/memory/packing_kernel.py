@@ -98,9 +98,13 @@ def search(p: Instance, w: State, budget: int) -> int:
 
 
 def take_back(p: Instance, w: State, depth: int) -> int:
-    """Return what follows a refuted placement: another one, or none where this one had no part in the refutation."""
+    """Return what follows a refuted placement: another one, or none where this one had no part in the refutation.
+
+    Then the part is refuted, but not without what was tried there before: what was refuted then counts as skipped now.
+    """
     first, last = w.registers[BLAME_FIRST], w.registers[BLAME_LAST]
     if last <= w.touched_first[depth] or w.touched_last[depth] <= first:
+        blame(w, min(first, w.blame_first[depth]), max(last, w.blame_last[depth]))
         return FAILED
     chosen = w.chosen[depth]
     widen_blame(w, depth, min(first, p.upper[chosen] - 1), max(last, p.lower[chosen] + 1))

@@ -92,6 +92,16 @@ def test_ranks_are_taken_back_with_the_part_that_made_them() -> None:
     assert searched(buffers, 8) is not None
 
 
+def test_a_refutation_that_rests_on_what_was_tried_before_keeps_its_blame() -> None:
+    """A placement without part in a refutation was jumped over with the sections of that alone, and what had been tried was not again."""
+    lives = ((4, 5, 6, 1, None), (5, 6, 3, 1, 1), (3, 4, 5, 1, None), (4, 5, 6, 4, None), (4, 5, 3, 4, None), (1, 7, 1, 4, 8))
+    buffers = [Buffer(str(index), *life) for index, life in enumerate(lives)]
+    offsets = searched(buffers, 19)
+    assert offsets is not None
+    assert not faults(buffers, offsets, 19)
+    assert searched(buffers, 18) is None
+
+
 def test_pinch_is_refuted_without_a_solver() -> None:
     code = (
         "import sys; from cosma_sched.memory.packing import pack; from tests.memory.packing_reference import pinch; "
