@@ -68,9 +68,10 @@ def test_a_hundred_thousand_random_cases_agree_with_brute_force() -> None:
     agree_with_brute_force(100_000, seed=2)
 
 
-def test_the_search_alone_agrees_with_brute_force_where_greedy_would_answer_first() -> None:
-    rng = random.Random(4)
-    for _ in range(400):
+@pytest.mark.parametrize("count", [2_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_the_search_alone_agrees_with_brute_force_where_greedy_would_answer_first(count: int) -> None:
+    rng = random.Random(count)
+    for _ in range(count):
         buffers = [b for b in (tangle(rng) if rng.random() < 0.5 else random_buffers(rng)) if not any(gap.window for gap in b.gaps)]
         height = least_height(buffers)
         if not buffers or height is None:
@@ -78,6 +79,48 @@ def test_the_search_alone_agrees_with_brute_force_where_greedy_would_answer_firs
         offsets = searched(buffers, height + rng.randrange(2))
         assert offsets is not None, buffers
         assert not faults(buffers, offsets, height + 1), buffers
+
+
+def never_refuted(count: int, seed: int) -> None:
+    """Search packings that were built first, larger than brute force can judge; with pins, alignment and gaps."""
+    rng = random.Random(seed)
+    for number in range(count):
+        buffers, capacity = built(rng)
+        strip = Strip.of(buffers, capacity)
+        outcome = CanonicalSearch(strip, number, compiled=False).advance(Clock(), 3_000)
+        assert not outcome.is_infeasible, (buffers, capacity)
+        assert outcome.offsets is None or not list(strip.violations(outcome.offsets)), (buffers, capacity)
+
+
+def built(rng: random.Random) -> tuple[list[Buffer], int]:
+    """Buffers cut out of a rectangle of time and bytes, and its height."""
+    times, capacity = rng.randint(4, 14), rng.randint(8, 40)
+    is_taken = [[False] * capacity for _ in range(times)]
+    buffers: list[Buffer] = []
+    for _ in range(rng.randint(40, 300)):
+        lower, alignment = rng.randrange(times), rng.choice((1, 1, 1, 1, 2, 4))
+        upper = min(times, lower + rng.randint(1, 6))
+        offset = rng.randrange(capacity) // alignment * alignment
+        size = min(rng.randint(1, capacity // 2), capacity - offset)
+        gaps = (BufferGap(lower + 1, lower + 2),) if upper - lower > 2 and rng.random() < 0.1 else ()
+        held = [t for t in range(lower, upper) if not any(gap.lower <= t < gap.upper for gap in gaps)]
+        while size and any(any(is_taken[t][offset : offset + size]) for t in held):
+            size -= 1
+        if size:
+            for t in held:
+                is_taken[t][offset : offset + size] = [True] * size
+            pin = offset if rng.random() < 0.08 else None
+            buffers.append(Buffer(f"b{len(buffers)}", lower, upper, size, alignment, pin, None, gaps))
+    return buffers[:26], capacity
+
+
+def test_packings_that_were_built_first_are_never_refuted() -> None:
+    never_refuted(150, seed=5)
+
+
+@pytest.mark.slow
+def test_many_packings_that_were_built_first_are_never_refuted() -> None:
+    never_refuted(20_000, seed=6)
 
 
 def test_equal_buffers_follow_the_order_of_the_run() -> None:
