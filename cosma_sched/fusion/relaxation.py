@@ -51,7 +51,7 @@ class Descent:
     """
 
     starts: int = 32
-    rounds: int = 10
+    rounds: int = 24
     steps: int = 60
     rate: float = 0.05
     first_weight: float = 1.0
