@@ -64,6 +64,7 @@ _KINDS: Mapping[str, _Kind] = {
         recheck="memory.pack_calls:recheck_packing",
     ),
     "cosma-sched/mapping/1": _Kind("mapping.answer:MappingResult", "mapping.calls:check", ("graph:Graph", *_LAYERS), stands_alone=True),
+    "cosma-sched/fusion/1": _Kind("fusion.answer:FusionResult", "fusion.calls:check", ("graph:Graph", *_LAYERS)),
     "cosma-sched/schedule/1": _Kind("multicore.schedule:Schedule", "multicore.recheck:check"),
     "cosma-sched/experts/1": _Kind(
         "experts.placement:Placement", "experts.calls:verify_any", ("experts.profile:Profile",), recheck="experts.calls:check_result"
@@ -164,10 +165,11 @@ def recheck(result: Answer, model: str | None = None, *, result_path: str = "res
         return cast("Sequence[Violation]", _named(kind.recheck)(result, model, result_path=result_path))
     if kind.stands_alone and model is None:
         return verify(None, result)
-    if model is not None and model.lower().endswith(".csv") and _LAYERS[0] in kind.subjects:
+    table = model or result.provenance.model or ""
+    if table.lower().endswith(".csv") and _LAYERS[0] in kind.subjects:
         from cosma_sched.mapping.layer_table import read_layer_table
 
-        return verify(read_layer_table(model), result)
+        return verify(read_layer_table(table), result)
     return verify(graph_of(result, model, result_path=result_path), result)
 
 
