@@ -197,6 +197,15 @@ def head_split(letters: str, *, parts: int | None = None, size: int | None = Non
     return Split(layers={layer: (Cut(LETTERS[letter], parts, size),) for layer, letter in zip(layers, letters, strict=True)})
 
 
+def letters_of(split: Split, extents: Mapping[str, Mapping[str, int]], layers: Sequence[str] = LAYERS) -> str | None:
+    """Return the word that a split of a head is, such as ``KKKCK``; None where a layer is cut in no dimension or in two."""
+    words = {dim: letter for letter, dim in LETTERS.items()}
+    cuts = [split.of(layer, extents.get(layer, {})) for layer in layers]
+    if any(len(found) != 1 or found[0].dim not in words for found in cuts):
+        return None
+    return "".join(words[found[0].dim] for found in cuts)
+
+
 def all_letters() -> Iterator[str]:
     """Yield the 243 words of one dimension for each of five products."""
     return ("".join(word) for word in itertools.product("BCK", repeat=5))

@@ -5,17 +5,18 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from importlib import metadata
 from typing import Any
 
 import cosma_sched
 from cosma_sched.accelerator import Accelerator, load_accelerator
-from cosma_sched.errors import InfeasibleError, UsageError, VerificationError, shown, suggestion
+from cosma_sched.errors import InfeasibleError, Reason, UsageError, VerificationError, shown, suggestion
 from cosma_sched.graph import Graph
 from cosma_sched.multicore import gated_search
 from cosma_sched.multicore.addresses import with_addresses
-from cosma_sched.multicore.attention import alpha, head_of
-from cosma_sched.multicore.choose import Choice, choose
+from cosma_sched.multicore.attention import alpha, head_of, letters_of
+from cosma_sched.multicore.choose import Choice, choose, that_fits
 from cosma_sched.multicore.costs import provider
 from cosma_sched.multicore.nodes import layer_extents
 from cosma_sched.multicore.periodic_answer import periodic_schedule
@@ -124,7 +125,10 @@ def schedule(  # noqa: PLR0913 - the options of the command, by name
     if not addresses and (looped := _as_tile_loop(request, split, method, provenance, clock)) is not None:
         loop, answer = looped
         return _passed(verify_loop(loop, answer), answer, clock)
-    chosen = _split(request, split, block, clock)
+    try:
+        chosen = _split(request, split, block, clock, method)
+    except InfeasibleError as error:  # no cut that AUTO looks at fits
+        return request.describe(_infeasible(request, method, error.reasons, clock), {}).replace(provenance=provenance)
     answer = _solve(chosen, request, options, clock)
     answer = request.describe(answer, chosen.split.to_json()).replace(
         provenance=provenance, groups=groups_of(chosen.problem, answer), remarks=tuple(_remarks(request, chosen, answer))
@@ -217,9 +221,9 @@ def _as_tile_loop(
     return plan.loop, answer.replace(groups=(tuple(operator.name for operator in request.graph),))
 
 
-def _split(request: Request, split: str | Split, block: int | None, clock: Clock) -> Choice:
+def _split(request: Request, split: str | Split, block: int | None, clock: Clock, method: str = "exact") -> Choice:
     if isinstance(split, str) and split == AUTO:
-        return choose(request, block, clock)
+        return choose(request, block, clock, method)
     if block is not None:
         raise UsageError("--block says how AUTO cuts; a given split says so itself")
     given = split if isinstance(split, Split) else split_of(split)
@@ -228,22 +232,36 @@ def _split(request: Request, split: str | Split, block: int | None, clock: Clock
 
 
 def _solve(chosen: Choice, request: Request, options: Mapping[str, Any], clock: Clock) -> Schedule:
+    if chosen.interrupted and chosen.start is not None:
+        return chosen.start.replace(termination=Termination.INTERRUPTED, method=str(options["method"]))
     try:
         answer = schedule_problem(chosen.problem, time_limit=clock.remaining, start=chosen.start, **options)
     except InfeasibleError as error:
-        return Schedule(
-            status=Status.INFEASIBLE,
-            termination=Termination.PROVED,
-            seconds=round(clock.seconds, 3),
-            verified=False,
-            provenance=Provenance(cosma_sched.__version__, None, "", "none"),
-            objective=request.objective,
-            method=str(options["method"]),
-            semantics=request.semantics,
-            reasons=tuple(error.reasons),
-        )
+        return _infeasible(request, str(options["method"]), _with_split(request, error.reasons), clock)
     covers_all = chosen.peak_bound is not None and answer.status is Status.OPTIMAL and answer.value == chosen.peak_bound
     return answer.replace(scope="all splits" if covers_all else answer.scope, seconds=round(clock.seconds, 3))
+
+
+def _infeasible(request: Request, method: str, reasons: Sequence[Reason], clock: Clock) -> Schedule:
+    return Schedule(
+        status=Status.INFEASIBLE,
+        termination=Termination.PROVED,
+        seconds=round(clock.seconds, 3),
+        verified=False,
+        provenance=Provenance(cosma_sched.__version__, None, "", "none"),
+        objective=request.objective,
+        method=method,
+        semantics=request.semantics,
+        reasons=tuple(reasons),
+    )
+
+
+def _with_split(request: Request, reasons: Sequence[Reason]) -> tuple[Reason, ...]:
+    """Name, beside the capacity, a split under which what does not fit a core does."""
+    if not any(reason.rule in {"tile-fits", "node-fits"} for reason in reasons):
+        return tuple(reasons)
+    lever = that_fits(request)
+    return tuple(reason if lever is None else replace(reason, levers=(*reason.levers, lever)) for reason in reasons)
 
 
 def _checked(problem: ScheduleProblem, answer: Schedule, clock: Clock) -> Schedule:
@@ -257,8 +275,10 @@ def _passed(violations: Sequence[Violation], answer: Schedule, clock: Clock) -> 
 
 
 def _remarks(request: Request, chosen: Choice, answer: Schedule) -> Iterator[str]:
-    """Yield what a head's peak is beside the layer-by-layer schedule of the published study, where its terms are those of the study."""
+    """Yield how a head is cut, in the letters of the study, and its peak beside the study's layer by layer where the terms are alike."""
     head, rules = head_of(request.graph), request.semantics
+    if head is not None and (letters := letters_of(chosen.split, layer_extents(request.graph, rules.softmax), head.layers)):
+        yield f"split {letters} ({', '.join(head.layers)})"
     if head is None or request.objective is not Objective.MEMORY or answer.peak_total_bytes is None:
         return
     if (rules.inputs, rules.weights) != ("streamed", "free") or len(request.graph.tensors[head.layers[4]].shape or ()) != 2:
@@ -275,7 +295,8 @@ def groups_of(problem: ScheduleProblem, answer: Schedule) -> tuple[tuple[str, ..
     """Return the fusion groups of a schedule: layers joined by intermediates of which no tile leaves the chip, in order."""
     if not answer.nodes:
         return ()
-    leaves = {transfer.tile for transfer in answer.transfers if "offchip" in transfer.targets}
+    left = {transfer.tile for transfer in answer.transfers if "offchip" in transfer.targets}
+    leaves = {tile.tensor or tile.name for tile in problem.tiles if tile.name in left}
     layers = list(dict.fromkeys(node.layer for node in problem.nodes))
     leader = {layer: layer for layer in layers}
 
@@ -285,7 +306,8 @@ def groups_of(problem: ScheduleProblem, answer: Schedule) -> tuple[tuple[str, ..
         return layer
 
     for tile, (writers, readers) in enumerate(zip(problem.writers, problem.readers, strict=True)):
-        if writers and problem.tiles[tile].name not in leaves:
+        facts = problem.tiles[tile]
+        if writers and (facts.tensor or facts.name) not in leaves:
             for node in readers:
                 one, other = find(problem.nodes[writers[0]].layer), find(problem.nodes[node].layer)
                 leader[max(one, other, key=layers.index)] = min(one, other, key=layers.index)

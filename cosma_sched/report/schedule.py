@@ -85,10 +85,16 @@ def _cuts(schedule: Schedule) -> str | None:
         return None
     alike: dict[str, list[str]] = {}
     for layer, cuts in named.items():
-        text = " x ".join(f"{cut['dim']} {'in ' + str(cut['parts']) if 'parts' in cut else 'by ' + str(cut['size'])}" for cut in cuts)
-        alike.setdefault(text, []).append(layer)
+        if cuts:
+            alike.setdefault(_cut_text(cuts), []).append(layer)
     shown = [f"{text} ({', '.join(layers[:8])}{', ...' if len(layers) > 8 else ''})" for text, layers in list(alike.items())[:6]]
+    if default := schedule.split.get("default"):
+        shown.insert(0, f"{_cut_text(default)} ({'all other layers' if named else 'all layers'})")
     return "; ".join(shown) + (" ..." if len(alike) > 6 else "") if shown else "none"
+
+
+def _cut_text(cuts: Sequence[Mapping[str, Any]]) -> str:
+    return " x ".join(f"{cut['dim']} {'in ' + str(cut['parts']) if 'parts' in cut else 'by ' + str(cut['size'])}" for cut in cuts)
 
 
 def terms(schedule: Schedule) -> str:
@@ -165,14 +171,27 @@ def _cores(full: Schedule, width: int | None, all_rows: bool) -> list[str]:
     rows = []
     for core, peak in full.peak_bytes.items():
         used = f"{100 * full.utilization[core]:.1f} %" if core in full.utilization else ""
-        rows.append([core, number(count[core]), number(busy[core]), used, number(peak), _known(limits.get(core)) if core in limits else ""])
+        rows.append([core, number(count[core]), number(busy[core]), used, number(peak), _limit(limits, core)])
     lines = table(columns, rows if all_rows else rows[:_MOST_ROWS], width=width)
     return lines if all_rows or len(rows) <= _MOST_ROWS else [*lines, f"and {len(rows) - _MOST_ROWS} more cores; -v lists them"]
 
 
-def _capacities(full: Schedule) -> dict[str, int]:
-    limits = full.provenance.options.get("capacities")
-    return {str(core): int(size) for core, size in limits.items() if size is not None} if isinstance(limits, Mapping) else {}
+def _limit(limits: Mapping[str, int | None], core: str) -> str:
+    size = limits.get(core)
+    return "" if core not in limits else "no limit" if size is None else number(size)
+
+
+def _capacities(full: Schedule) -> dict[str, int | None]:
+    """Return the bytes that each core can hold under the rules of the schedule."""
+    from cosma_sched.accelerator import Accelerator
+    from cosma_sched.multicore.platforms import platform_of
+
+    if not full.accelerator:
+        return {}
+    given, rules = full.provenance.options.get("capacity"), full.semantics
+    device = Accelerator.from_json(full.accelerator)
+    platform = platform_of(device, capacity_rule=rules.capacity_rule, capacities=given if isinstance(given, Mapping) else None)
+    return {core: platform.capacity(core) for core in platform.cores}
 
 
 def _resources(full: Schedule, width: int | None, all_rows: bool) -> list[str]:
