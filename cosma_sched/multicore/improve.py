@@ -31,13 +31,16 @@ MOST_CHOICES = 12_000
 """(tile, way) pairs up to which a program is built; some ten variables and rows each, some seconds to build."""
 MOST_CHOICES_WINDOW = 4_000
 """The same for windows, which build one every few seconds."""
-MINIMAX_STATES = 200_000
+MINIMAX_STATES = 1_000_000
+MINIMAX_SHARE = 0.5
 WINDOW = 14
 WINDOW_SECONDS = 6.0
 FRUITLESS_WINDOWS = 60
 """Windows without success after which a search without a time limit ends."""
 PERTURB_SHARE = 0.2
 MASTER_SHARE = 0.5
+TRIES_PER_NODE = 60
+"""Changes per node without success after which another phase has its turn."""
 TURN_SECONDS = 5.0
 """Perturbed lists between two windows."""
 
@@ -210,7 +213,7 @@ class Improver:
 
     def least_peak(self) -> None:
         """The order of least peak on one core, and the bound that it proves for every schedule without spills."""
-        found = minimax(self.problem, most_states=MINIMAX_STATES)
+        found = minimax(self.problem, most_states=MINIMAX_STATES, clock=self.clock.within(MINIMAX_SHARE))
         if self.problem.semantics.memory_scope == "total":
             self.held.prove(MINIMAX, found.bound_bytes)
         if found.order:
@@ -231,7 +234,9 @@ class Improver:
         timer = Clock(seconds if left is None else min(seconds, left))
         state = self._genes()
         value: tuple[int, ...] | None = self.held.key
-        while state is not None and not timer.expired:
+        fruitless, most = 0, 100 + TRIES_PER_NODE * self.num_nodes
+        while state is not None and not timer.expired and fruitless < most:
+            fruitless += 1
             cores, order = list(state[0]), list(state[1])
             self._mutate(cores, order)
             eviction = EVICTIONS[self.random.random() < 0.3]
@@ -241,6 +246,7 @@ class Improver:
             key = (value_of(self.tables, draft),)
             if value is None or key[0] <= value[0]:
                 if value is None or key[0] < value[0]:
+                    fruitless = 0
                     self.held.offer(draft)
                     self.held.check()
                 value, state = key, (cores, order)

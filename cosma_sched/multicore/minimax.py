@@ -13,9 +13,13 @@ from dataclasses import dataclass
 
 from cosma_sched.multicore.counts import CountModel, Tensor, groups_of, index_model, is_resident, relaxed_model
 from cosma_sched.multicore.problem import ScheduleProblem, TileKind
+from cosma_sched.progress import Clock
 
 MOST_STATES = 1_000_000
 """States after which a search stops with what it has proven; about ten seconds."""
+
+_LOOK = 512
+"""States between two looks at the clock."""
 
 _FIRST, _STEP = 20_000, 4_000
 """States that a first search, and each step of a bisection, may visit."""
@@ -56,7 +60,7 @@ class Minimax:
         return tuple(ranks)
 
 
-def minimax(problem: ScheduleProblem, *, most_states: int = MOST_STATES, at_most: int | None = None) -> Minimax:
+def minimax(problem: ScheduleProblem, *, most_states: int = MOST_STATES, at_most: int | None = None, clock: Clock | None = None) -> Minimax:
     """Find an order of least peak among those that keep index order inside every layer, and a bound for all orders.
 
     Where the tiles of a layer have one size and every relation between layers is one-to-one or all-to-all, as when all layers cut a
@@ -70,15 +74,17 @@ def minimax(problem: ScheduleProblem, *, most_states: int = MOST_STATES, at_most
         States after which each search stops.
     at_most
         Stop as soon as it is proven that the least peak is higher.
+    clock
+        Stop with it, with what is proven by then.
     """
     groups = groups_of(problem)
     exact, relaxed = index_model(problem, groups), relaxed_model(problem, groups)
-    found = search(exact, most_states, at_most)
+    found = search(exact, most_states, at_most, clock)
     order = _positions(groups, found.path) if found.path is not None else ()
     peak = peak_of(problem, order) if found.path is not None else None
     if exact == relaxed:
         return Minimax(peak, found.bound, order, found.states)
-    bound = search(relaxed, most_states, at_most)
+    bound = search(relaxed, most_states, at_most, clock)
     return Minimax(peak, bound.bound, order, found.states + bound.states)
 
 
@@ -136,7 +142,7 @@ class Found:
     states: int
 
 
-def search(model: CountModel, most_states: int = MOST_STATES, at_most: int | None = None) -> Found:
+def search(model: CountModel, most_states: int = MOST_STATES, at_most: int | None = None, clock: Clock | None = None) -> Found:
     """Return a path from nothing to everything whose highest point is lowest.
 
     States are visited in the order of the peak that reaches them, deepest first where it does not grow. A step that fits under the peak
@@ -146,7 +152,7 @@ def search(model: CountModel, most_states: int = MOST_STATES, at_most: int | Non
     The higher the peak to stay under, the more steps are forced. So with `at_most`, ask first whether any path stays under that; and where
     there are many states, look for a low path by bisection and then ask whether any is lower.
     """
-    tables = _Search(model)
+    tables = _Search(model, clock)
     if at_most is not None:
         possible = tables.run(most_states, at_most, at_most)
         if possible.bound > at_most:
@@ -192,7 +198,8 @@ _Place = tuple[tuple[int, ...], int]
 class _Search:
     """The state of a search; tables in the form that the inner loop reads."""
 
-    def __init__(self, model: CountModel) -> None:
+    def __init__(self, model: CountModel, clock: Clock | None = None) -> None:
+        self.clock = Clock(None) if clock is None else clock
         self.sizes = model.sizes
         self.waits = model.waits
         self.tensors = (*model.tensors, *model.inputs)
@@ -225,7 +232,7 @@ class _Search:
             states += 1
             if at_most is not None and threshold > at_most:
                 return Found(threshold, None, None, states)
-            if states > most_states:
+            if states > most_states or (states % _LOOK == 0 and self.clock.expired):
                 return Found(threshold if floor == 0 else 0, None, None, states)
             if state == self.sizes:
                 path = self._path()

@@ -17,6 +17,7 @@ from cosma_sched.multicore.minimax import _by_bisection, _Search, minimax, peak_
 from cosma_sched.multicore.nodes import layer_extents
 from cosma_sched.multicore.problem import ScheduleProblem, Semantics, TileKind
 from cosma_sched.multicore.splits import Cut, Split, parse_split
+from cosma_sched.progress import Clock
 from tests.multicore.networks import matrix_networks, splits
 
 TERMS = st.builds(
@@ -167,6 +168,13 @@ def test_bisection_finds_what_the_plain_search_finds(data: st.DataObject, graph:
     model = relaxed_model(problem, groups_of(problem))
     plain, bisected = search(model), _by_bisection(_Search(model), 2 * len(problem.nodes), 100_000, 0)
     assert (bisected.peak, bisected.bound) == (plain.peak, plain.bound)
+
+
+def test_a_search_whose_time_is_over_still_bounds() -> None:
+    problem = on_one_core(load("attention-head:48x8"), head_split("BBBBB", size=1), Semantics("streamed", "free", "kept"))
+    found = minimax(problem, clock=Clock(0.0))
+    assert not found.is_optimal
+    assert 0 < found.bound_bytes <= 3 * 48 * 8 + 48
 
 
 def test_an_order_that_runs_a_node_before_what_it_needs_has_no_peak() -> None:
