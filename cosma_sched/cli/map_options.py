@@ -24,7 +24,7 @@ Model = Annotated[
 ]
 Objective = Annotated[str, typer.Option(metavar="edp|energy|latency", help="What to minimise, for the whole network.")]
 Method = Annotated[
-    str, typer.Option(metavar="exact|random|gradient", help="exact: the whole space of every layer; the others are baselines.")
+    str, typer.Option(metavar="NAME", help="exact: the whole space of every layer. Baselines: random, genetic, bayesian, gradient.")
 ]
 Tradeoffs = Annotated[
     str | None,

@@ -56,7 +56,7 @@ def map_layers(  # noqa: PLR0913 - the options of the command, by name
     objective
         ``edp`` (energy times latency of the network), ``energy`` or ``latency``.
     method
-        ``exact``: the whole space of every layer; ``random`` and ``gradient``: the baselines.
+        ``exact``: the whole space of every layer; ``random``, ``genetic``, ``bayesian`` and ``gradient``: the baselines.
     evaluations
         Mappings of each layer that a baseline may score; None takes its default.
     halo

@@ -20,7 +20,7 @@ from cosma_sched.mapping.verify import vector_cost
 from cosma_sched.progress import Progress
 from cosma_sched.result import Provenance, Reason, Status, Termination, relative_gap
 
-METHODS = ("exact", "random", "gradient")
+METHODS = ("exact", "random", "genetic", "bayesian", "gradient")
 OBJECTIVES = ("edp", "energy", "latency")
 DEFAULT_EVALUATIONS = 10_000
 _STOPGAP_SAMPLES = 512
@@ -36,7 +36,7 @@ class MapOptions:
     objective
         ``edp``, ``energy`` or ``latency``.
     method
-        ``exact``, ``random`` or ``gradient``.
+        One of `METHODS`.
     halo
         Window rule, ``parity`` or ``reuse``.
     charged
@@ -149,6 +149,13 @@ def _search(problems: Sequence[Layer], machine: Machine, options: MapOptions, pr
         descent = descend_layers(problems, machine, options.halo, options.evaluations, options.seed, progress)
         remark = f"{100 * descent.valid_share:.0f} % of the rounded tilings fitted before they were repaired"
         return _Found(descent.searches, descent.interrupted, (remark,))
+    if options.method in {"genetic", "bayesian"}:
+        from cosma_sched.mapping.metaheuristics import search_by_trial
+
+        searches, interrupted = search_by_trial(
+            problems, machine, options.halo, options.method, options.evaluations, options.seed, progress
+        )
+        return _Found(searches, interrupted)
     if options.workers > 1 and len(problems) > 1:
         searches, interrupted = search_in_processes(problems, machine, options.halo, options.workers, options.tradeoffs, progress)
     else:
