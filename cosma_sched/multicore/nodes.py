@@ -102,6 +102,11 @@ def layer_extents(graph: Graph, softmax: str = "inplace") -> dict[str, dict[str,
     return {layer.name: layer.loops.extents for layer in _Network(graph, softmax).layers}
 
 
+def assumptions_of(graph: Graph, softmax: str = "inplace") -> tuple[str, ...]:
+    """Return what is assumed of operators that no rule covers, one sentence for each type."""
+    return _Network(graph, softmax).assumptions()
+
+
 def expand(graph: Graph, split: Split, semantics: Semantics, costs: Costs) -> Expansion:
     """Cut a network into computation nodes and tiles.
 
@@ -130,7 +135,6 @@ def expand(graph: Graph, split: Split, semantics: Semantics, costs: Costs) -> Ex
         layer.cut(split.of(layer.name, layer.loops.extents))
     builder = _Builder(network, semantics, costs)
     builder.run()
-    unknown = sorted({layer.operator.type for layer in network.layers if not layer.loops.is_known})
     return Expansion(
         network.graph,
         tuple(builder.nodes),
@@ -139,7 +143,7 @@ def expand(graph: Graph, split: Split, semantics: Semantics, costs: Costs) -> Ex
         tuple(builder.boxes),
         extents,
         Split(layers={layer.name: layer.cuts for layer in network.layers if layer.cuts}),
-        tuple(f"{kind}: what its pieces read is not known; it is not cut and reads its operands whole" for kind in unknown),
+        network.assumptions(),
     )
 
 
@@ -199,6 +203,11 @@ class _Network:
         if len(operator.outputs) > 1:  # one tile holds all of its outputs
             loops = Loops(loops.output, {}, loops.reads, 0, loops.nest, loops.strides, loops.dilations, loops.work, loops.is_known)
         return _Layer(operator, loops)
+
+    def assumptions(self) -> tuple[str, ...]:
+        """Return one sentence for each type of operator that is not cut because no rule says what its pieces read."""
+        unknown = sorted({layer.operator.type for layer in self.layers if not layer.loops.is_known})
+        return tuple(f"{kind}: what its pieces read is not known; it is not cut and reads its operands whole" for kind in unknown)
 
     def parts(self, layer: _Layer, box: Box, summed: Range) -> Iterator[Part]:
         """Yield what a piece of a layer reads and needs of tensors that hold data."""

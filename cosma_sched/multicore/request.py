@@ -11,7 +11,7 @@ from cosma_sched.errors import Defect, InputError
 from cosma_sched.graph import Graph
 from cosma_sched.multicore.cost_table import TableCosts
 from cosma_sched.multicore.costs import CostProvider, NodeCost, provider
-from cosma_sched.multicore.nodes import Expansion, expand
+from cosma_sched.multicore.nodes import Expansion, assumptions_of, expand
 from cosma_sched.multicore.platform import Platform
 from cosma_sched.multicore.platforms import default_capacity_rule, platform_of
 from cosma_sched.multicore.problem import Objective, ScheduleProblem, Semantics
@@ -62,7 +62,7 @@ class Request:
         if isinstance(self.costs, TableCosts):
             costs["table"] = {key: {core: list(cost) for core, cost in row.items()} for key, row in self.costs.table.items()}
         read = self.graph.origin.warnings if self.graph.origin is not None else ()
-        warnings = (*read, *schedule.warnings, *self.costs.warnings)
+        warnings = (*read, *schedule.warnings, *self.costs.warnings, *assumptions_of(self.graph, self.semantics.softmax))
         return schedule.replace(accelerator=self.accelerator.to_json(), costs=costs, split=split, warnings=warnings)
 
 

@@ -8,17 +8,19 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from cosma_sched.accelerator import load_accelerator
 from cosma_sched.frontends import load
 from cosma_sched.graph import Graph
 from cosma_sched.multicore.attention import head_split, on_one_core
 from cosma_sched.multicore.counts import groups_of, relaxed_model
 from cosma_sched.multicore.list_scheduler import list_schedule
 from cosma_sched.multicore.minimax import _by_bisection, _Search, minimax, peak_of, search
-from cosma_sched.multicore.nodes import layer_extents
+from cosma_sched.multicore.nodes import expand, layer_extents
+from cosma_sched.multicore.platforms import platform_of
 from cosma_sched.multicore.problem import ScheduleProblem, Semantics, TileKind
 from cosma_sched.multicore.splits import Cut, Split, parse_split
 from cosma_sched.progress import Clock
-from tests.multicore.networks import matrix_networks, splits
+from tests.multicore.networks import Flat, matrix_networks, splits
 
 TERMS = st.builds(
     Semantics,
@@ -115,6 +117,23 @@ def test_a_list_schedule_in_the_order_found_has_the_peak_found(data: st.DataObje
     draft = list_schedule(problem, priority=[float(rank) for rank in found.priority])
     assert draft is not None
     assert draft.figures(problem).peak_total_bytes == found.peak_bytes
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), matrix_networks())
+def test_no_schedule_on_several_cores_without_spills_holds_less_than_the_bound(data: st.DataObject, graph: Graph) -> None:
+    inputs, outputs = data.draw(st.sampled_from(["streamed", "resident", "fetched"])), data.draw(st.sampled_from(["kept", "written"]))
+    terms = Semantics(inputs, data.draw(st.sampled_from(["free", "fetched"])), outputs, data.draw(st.integers(1, 2)))
+    split = data.draw(splits(layer_extents(graph), spread=True))
+    problem = expand(graph, split, terms, Flat("0", "1")).problem(platform_of(load_accelerator("duo")), terms)
+    found = minimax(problem, most_states=20_000)
+    priority = data.draw(st.permutations(range(len(problem.nodes))))
+    for order in (None, [float(rank) for rank in priority]):
+        draft = list_schedule(problem, priority=order)
+        assert draft is not None
+        figures = draft.figures(problem)
+        assert figures.offchip_bytes.spilled == 0
+        assert found.bound_bytes <= figures.peak_total_bytes
 
 
 def test_blocks_of_unequal_size_are_bounded_from_below() -> None:
