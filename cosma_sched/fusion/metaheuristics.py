@@ -1,7 +1,7 @@
 """Random, genetic and Bayesian search for fused networks: baselines that prove nothing, all on the shared genome.
 
-``genetic`` runs with tuned settings; `mapping.evolution.PUBLISHED` are those of published studies, kept for comparison. They were tuned
-on AlexNet-like and SqueezeNet-like networks, none of which the benchmark holds.
+``genetic`` runs with tuned settings; `mapping.evolution.PUBLISHED` are those of published studies, kept for comparison. The tuned ones
+were chosen among a few on two chains like AlexNet and like a small Darknet, neither of which the benchmark holds.
 """
 
 from __future__ import annotations
