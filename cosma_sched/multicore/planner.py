@@ -120,8 +120,8 @@ def pareto_front(
         raise UsageError(f"--pareto needs at least 2 points, got {points}")
     share = None if time_limit is None else time_limit / (points + 1)
     fast = replace(problem, objective=Objective.LATENCY)
-    small = _plan(replace(problem, objective=Objective.MEMORY), _Request("exact", share, workers, seed, 0.0, None), observers)
     found = [_plan(fast, _Request("exact", share, workers, seed, 0.0, None), observers)]
+    small = _plan(replace(problem, objective=Objective.MEMORY), _Request("exact", share, workers, seed, 0.0, found[0]), observers)
     top, low = found[0].peak_total_bytes, small.peak_total_bytes
     if top is None or low is None or low >= top:
         return tuple(found)
@@ -204,7 +204,8 @@ def _tidy(held: Held, request: _Request) -> None:
 
 
 def _no_schedule(problem: ScheduleProblem, total_limit: int | None) -> Reason:
-    what = "no schedule exists: every order, allocation and spill runs into a full memory"
+    moves = "allocation" if problem.objective is Objective.MEMORY else "allocation and spill"
+    what = f"no schedule exists: every order, {moves} runs into a full memory"
     if total_limit is not None:
         what += f", or into {total_limit} bytes in all"
     return Reason("schedule-exists", problem.name, what)

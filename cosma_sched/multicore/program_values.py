@@ -159,6 +159,7 @@ class _Hint:
         program = self.program
         keeps = program.problem.semantics.outputs == "kept"
         for (tile, memory), slot in program.made.items():
+            self.found.setdefault(slot.start.index, 0)
             ends = [stay.end for stay in self.stays.get((tile, memory), ()) if stay.slot is slot]
             if ends or slot.end.index not in self.found:
                 end = max([*ends, self._at(slot.ready)])
