@@ -58,7 +58,7 @@ def draw_step(random_: random.Random) -> tuple[StepProblem, StepPlace]:
 @pytest.mark.parametrize("halo", ["parity", "reuse"])
 def test_fronts_of_steps_are_those_of_all_mappings(halo: str) -> None:
     random_ = random.Random(11)
-    for _ in range(60):
+    for _ in range(40):
         device: Machine = machine(random_.choice([2, 3, 4]), 200, random_.choice([64, 128]))._replace(psum_words=random_.choice([1, 4]))
         problem, place = draw_step(random_)
         fronts = StepFronts(device, halo)
@@ -70,7 +70,7 @@ def test_fronts_of_steps_are_those_of_all_mappings(halo: str) -> None:
 @pytest.mark.parametrize("prune", [True, False])
 def test_prices_of_groups_are_those_of_all_tiles_modes_weight_sets_and_mappings(prune: bool) -> None:
     random_ = random.Random(12)
-    for _ in range(40):
+    for _ in range(24):
         net, device = draw_mixed(random_), random_.choice(MACHINES)
         rules = Rules(device, random_.choice(["parity", "reuse"]), charged=random_.random() < 0.5)
         problem = fusion_problem(net.graph(), charged=rules.charged)

@@ -39,9 +39,9 @@ def run_around(world: Interpreter, schedule: Schedule) -> list[Step]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_extents_and_bytes_are_those_of_the_interval_arithmetic(seed: int) -> None:
-    """Forty networks each: every step of every tile."""
+    """Twenty-five networks each: every step of every tile."""
     random_ = random.Random(seed)
-    for number in range(40):
+    for number in range(25):
         net, members = draw_group(random_, pools=True)
         schedule, _ = draw_schedule(random_, net, members)
         steps = run_around(Interpreter(net, number), schedule)
@@ -74,9 +74,9 @@ def _expected(net: Net, schedule: Schedule) -> list[tuple]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_dram_words_and_peaks_are_those_of_the_model(seed: int) -> None:
-    """Twenty-five networks each; inputs from outside are compared with padding, as the model counts them, and clipped."""
+    """Twenty networks each; inputs from outside are compared with padding, as the model counts them, and clipped."""
     random_ = random.Random(100 + seed)
-    for number in range(25):
+    for number in range(20):
         net, members = draw_group(random_, most_rows=5)
         schedule, nests = draw_schedule(random_, net, members)
         steps = run_around(Interpreter(net, number), schedule)
