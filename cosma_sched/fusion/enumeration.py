@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cosma_sched.fusion.group import Group, Mode
 from cosma_sched.fusion.problem import FusionProblem
 from cosma_sched.mapping.cost import Machine
+from cosma_sched.progress import Clock
 
-MOST_GROUPS = 20_000
+MOST_GROUPS = 8_000
 """Beyond it the length of one-tile groups is limited, and the declared space says so."""
 _LENGTHS = (None, 24, 16, 12, 8, 0)
 
@@ -28,13 +28,16 @@ class Candidates:
         Members of each, in the order in which they run; two or more.
     longest
         Most layers of a one-tile group that were tried; None for no limit.
+    complete
+        False where time did not suffice to find them all.
     """
 
     groups: tuple[tuple[int, ...], ...]
     longest: int | None
+    complete: bool = True
 
 
-def candidates(problem: FusionProblem, machine: Machine, max_group: int) -> Candidates:
+def candidates(problem: FusionProblem, machine: Machine, max_group: int, clock: Clock | None = None) -> Candidates:
     """Return all groups of the declared space.
 
     Parameters
@@ -43,17 +46,23 @@ def candidates(problem: FusionProblem, machine: Machine, max_group: int) -> Cand
         Network and accelerator.
     max_group
         Most layers of a group of several tiles; longer ones run as one tile if their maps fit.
+    clock
+        When to stop.
     """
+    clock = clock or Clock(None)
+    found: list[tuple[int, ...]] = []
     for longest in _LENGTHS:
-        found: list[tuple[int, ...]] = []
+        found.clear()
         limit = None if longest is None else max(longest, max_group)
         for members in _grown(problem, machine, max_group, limit):
             found.append(members)
+            if clock.expired:
+                return Candidates(tuple(found), limit, complete=False)
             if len(found) > MOST_GROUPS and longest != 0:
                 break
         else:
             return Candidates(tuple(found), limit)
-    return Candidates((), 0)
+    return Candidates(tuple(found), 0)
 
 
 def _grown(problem: FusionProblem, machine: Machine, max_group: int, longest: int | None) -> Iterator[tuple[int, ...]]:
@@ -108,5 +117,19 @@ class _Growth:
             return True
         if self.longest is not None and layers > self.longest:
             return False
-        group = Group(self.problem, members)
-        return bool(group.expand(group.sink.extent, Mode.RECOMPUTE).live.max() <= self.machine.scratchpad_bytes)
+        return self._most_whole(members) <= int(self.machine.scratchpad_bytes)
+
+    def _most_whole(self, members: tuple[int, ...]) -> int:
+        """Return the most bytes that whole maps take at any step."""
+        nodes = self.problem.nodes
+        inside = set(members)
+        most = live = 0
+        last = {index: max(inside.intersection(self.problem.consumers[index]), default=index) for index in members}
+        ends: dict[int, int] = {}
+        for index in members[:-1]:
+            ends[last[index]] = ends.get(last[index], 0) + nodes[index].words
+        for index in members:
+            live += nodes[index].words if index != members[-1] else 0
+            most = max(most, live)
+            live -= ends.get(index, 0)
+        return most

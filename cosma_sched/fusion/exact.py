@@ -13,8 +13,8 @@ from typing import Any
 
 from cosma_sched.backends.options import SolverOptions
 from cosma_sched.fusion.choice import GroupCost, cost_group, group_steps
-from cosma_sched.fusion.enumeration import candidates
-from cosma_sched.fusion.floor import least_of
+from cosma_sched.fusion.enumeration import Candidates, candidates
+from cosma_sched.fusion.floor import ceiling, least_of
 from cosma_sched.fusion.floors import StepFloors
 from cosma_sched.fusion.fronts import StepFronts
 from cosma_sched.fusion.group import Group, Mode
@@ -27,6 +27,9 @@ from cosma_sched.mapping.cost import Machine
 from cosma_sched.mapping.network import Sweep, sweep
 from cosma_sched.mapping.verify import vector_cost
 from cosma_sched.progress import Progress
+
+_LEAST_SECONDS = 5.0
+"""A selection gets so long even where pricing has used up the time: else nothing would come of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +128,8 @@ class ExactSearch:
         alone = sweep(Paths(self.problem, options).solve)
         prices: list[tuple[Vertex, ...]] = [()] * len(options)
         floors = list(options)
-        groups, longest = self._groups()
+        offered = self._groups()
+        groups = offered.groups
         interrupted, complete, tiles = False, True, 0
         for count, members in enumerate(groups):
             try:
@@ -147,16 +151,20 @@ class ExactSearch:
                 floors.append(Option(members, lower_hull([*(vertex.point for vertex in found.vertices), *found.open_floors])))
         kept = self._only_fixed(options)
         fused, proved_by = self._sweep([options[index] for index in kept])
-        proven = fused if complete else self._sweep([floors[index] for index in self._only_fixed(floors)])[0]
+        if not offered.complete:
+            limit = ceiling(self.problem, self.machine)
+            proven = Sweep(fused.points, limit.edp, limit.energy_pj, limit.latency_cycles)
+        else:
+            proven = fused if complete else self._sweep([floors[index] for index in self._only_fixed(floors)])[0]
         return Found(
             alone,
             fused,
             proven,
             tuple(options[index] for index in kept),
             tuple(prices[index] for index in kept),
-            complete,
+            complete and offered.complete,
             interrupted,
-            longest,
+            offered.longest,
             len(groups),
             tiles,
             proved_by,
@@ -169,11 +177,11 @@ class ExactSearch:
         taken = {member for members in self.options.fixed for member in members if len(members) > 1}
         return [index for index, option in enumerate(options) if len(option.members) > 1 or option.members[0] not in taken]
 
-    def _groups(self) -> tuple[list[tuple[int, ...]], int | None]:
+    def _groups(self) -> Candidates:
         if self.options.fixed is not None:
-            return [members for members in self.options.fixed if len(members) > 1], None
-        found = candidates(self.problem, self.machine, self.options.space.max_group)
-        return sorted(found.groups, key=lambda members: (len(members), members)), found.longest
+            return Candidates(tuple(members for members in self.options.fixed if len(members) > 1), None)
+        found = candidates(self.problem, self.machine, self.options.space.max_group, self.progress.clock)
+        return replace(found, groups=tuple(sorted(found.groups, key=lambda members: (len(members), members))))
 
     def _sweep(self, options: Sequence[Option]) -> tuple[Sweep[Chosen], str]:
         if self.options.solver is None:
@@ -181,6 +189,8 @@ class ExactSearch:
             if paths.is_complete:
                 return sweep(paths.solve), "paths"
         solver = self.options.solver or SolverOptions()
+        if self.progress.clock.remaining is not None:
+            solver = replace(solver, time_limit=max(self.progress.clock.remaining, _LEAST_SECONDS))
         return sweep(Programs(self.problem, options, solver).solve), solver.solver
 
     # Prices

@@ -23,6 +23,8 @@ from cosma_sched.mapping.network import Support
 from cosma_sched.result import Status
 
 MOST_IDEALS = 30_000
+_MOST_TRIALS = 10_000_000
+"""(ideal, option) pairs that are tried before the paths are given up."""
 _LARGEST = {"cpsat": 2**58, "cbc": 2**30, "highs": 2**30}
 """Sum of costs that a back end is given; larger ones are scaled down, and bounds carry what that takes off."""
 
@@ -78,6 +80,8 @@ class Paths:
         steps: list[tuple[int, int, int, tuple[int, ...]]] = [(-1, 0, -1, alone)]
         queue = [start]
         for ideal in queue:
+            if len(places) * len(choices) > _MOST_TRIALS:
+                return False, []
             for option in choices:
                 mask = self._masks[option]
                 if mask & ideal or self._needs[option] & ~ideal:
