@@ -365,7 +365,7 @@ def _normalization(operator: Operator, shapes: tuple[Shape, ...], output: Shape)
     def reads(box: Box, _range: Range) -> tuple[Box, ...]:
         channel = 1 if operator.type in {"InstanceNormalization", "GroupNormalization"} else None
         data = spanned(box, output, axes)
-        return data, *(data if shape == output else _beside(data, shape, output, channel) for shape in shapes[1:])
+        return data, *(data if shape == output else _beside(box, shape, output, channel) for shape in shapes[1:])
 
     return Loops(output, axes_by_rank(len(output)), reads)
 
