@@ -15,9 +15,9 @@ from cosma_sched.memory.packing_strip import Strip
 from cosma_sched.progress import Clock
 from cosma_sched.result import Termination
 
-NODES_PER_BUFFER, FIRST_DETERMINISTIC = 100, 0.02
-"""The first slices of the search and of CP-SAT; some two seconds each for 300 buffers in plain Python, much less for few. (CP-SAT's
-deterministic second is about a minute here.)"""
+LEAST_PER_BUFFER, MOST_PER_BUFFER, FIRST_DETERMINISTIC = 100, 200, 0.02
+"""The first slices of the search (nodes per buffer: twice the buffers, within these ends) and of CP-SAT: a few seconds each for 300 buffers
+in plain Python, much less for few. (CP-SAT's deterministic second is about a minute here.)"""
 NODES_GROWTH, DETERMINISTIC_GROWTH = 3, 2
 """How many times as long each later slice is."""
 NODES_ALONE_PER_BUFFER = 20
@@ -71,7 +71,8 @@ def decide(strip: Strip, clock: Clock, seed: int = 0, workers: int = 1) -> Verdi
 
 def _in_turns(strip: Strip, clock: Clock, seed: int) -> Verdict:
     search = CanonicalSearch(strip, seed)
-    nodes, deterministic = NODES_PER_BUFFER * len(strip), FIRST_DETERMINISTIC
+    per_buffer = min(max(LEAST_PER_BUFFER, 2 * len(strip)), MOST_PER_BUFFER)
+    nodes, deterministic = per_buffer * len(strip), FIRST_DETERMINISTIC
     while True:
         verdict = _advanced(search, clock, nodes)
         if verdict.termination is not Termination.EXHAUSTED:
