@@ -52,6 +52,8 @@ def verify(result: FusionResult, network: Graph | Workload, *, unfused_edp: int 
     found = list(_structure_rules(result, members))
     if found:
         return found
+    if result.options["psum_words"] != machine.psum_words:
+        found.append(Violation("options", f"psum_words is {result.options['psum_words']}, the accelerator's is {machine.psum_words}"))
     checker = _Checker(result, machine, members)
     for group in result.groups:
         found += checker.group_rules(group)

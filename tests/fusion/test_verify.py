@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from cosma_sched.errors import InputError
 from cosma_sched.frontends import load
 from cosma_sched.fusion.answer import FusedGroup, FusionResult
 from cosma_sched.fusion.verify import verify
@@ -261,10 +264,37 @@ def test_what_is_said_of_each_layer_is_checked(good: FusionResult, graph: Graph)
         ({"bounds": NetworkBounds(energy_pj=10**18)}, "bound"),
         ({"bounds": NetworkBounds(latency_cycles=10**18)}, "bound"),
         ({"status": Status.INFEASIBLE}, "status"),
+        ({"options": {"halo": "parity", "psum_words": 4, "vector_ops": "free", "overlap": "layer", "space": ""}}, "options"),
     ],
 )
 def test_each_statement_about_the_network_is_checked(good: FusionResult, graph: Graph, changes: dict, rule: str) -> None:
     assert rule in {violation.rule for violation in verify(good.replace(**changes), graph)}
+
+
+def leaves(part: Any, path: tuple = ()) -> Iterator[tuple]:
+    """Yield the places of all numbers of a document."""
+    if isinstance(part, dict | list):
+        for key, value in part.items() if isinstance(part, dict) else enumerate(part):
+            yield from leaves(value, (*path, key))
+    elif isinstance(part, int) and not isinstance(part, bool):
+        yield path
+
+
+def test_a_number_changed_by_one_anywhere_in_the_file_is_refused(good: FusionResult, graph: Graph) -> None:
+    """Every sixth number, up and down; those of the accelerator and of the search are no claims."""
+    document = good.to_json()
+    places = [path for path in leaves(document) if path[0] not in {"accelerator", "provenance", "evaluations", "seconds"}]
+    for index, path in enumerate(places[::6]):
+        changed = copy.deepcopy(document)
+        part = changed
+        for key in path[:-1]:
+            part = part[key]
+        part[path[-1]] += 1 if index % 2 else -1
+        try:
+            result = FusionResult.from_json(changed)
+        except InputError:
+            continue
+        assert verify(result, graph), path
 
 
 def test_an_answer_lies_between_the_ceiling_and_the_layers_one_by_one(good: FusionResult, graph: Graph) -> None:
