@@ -28,6 +28,7 @@ from cosma_sched.cli.watch import watching
 from cosma_sched.errors import UsageError, shown, suggestion
 
 if TYPE_CHECKING:
+    from cosma_sched.graph import Graph
     from cosma_sched.mapping.answer import MappingResult
     from cosma_sched.mapping.layer import Layer, Workload
 
@@ -107,17 +108,21 @@ class _Request:
 
 def _map(request: _Request, target: Output) -> int:
     from cosma_sched.files import write_whole
+    from cosma_sched.fusion.calls import fusion_ceiling
     from cosma_sched.mapping.calls import map_layers
     from cosma_sched.report.mapping import mapping_lines, tradeoff_csv
 
     target.check()
     if request.tradeoffs is not None:
         Output(path=request.tradeoffs).check()
-    workload = _workload(request.model, request.reading, charged=request.how["vector_ops"] == "charged")
+    network, workload = _workload(request.model, request.reading, charged=request.how["vector_ops"] == "charged")
     if request.layer is not None:
         _check_layer(request.layer, workload)
     with watching(workload.name, quiet=request.quiet, verbose=request.verbose) as observers:
         result = map_layers(workload, request.accelerator, **request.how, observers=observers)
+    if result.layers:
+        ceiling = fusion_ceiling(network, result.accelerator, vector_ops=request.how["vector_ops"])
+        result = result.replace(ceiling_edp=ceiling.edp)
     if request.layer is not None and result.layers:
         _show_layer(result, request.layer, target)
     else:
@@ -128,7 +133,8 @@ def _map(request: _Request, target: Output) -> int:
     return _ending(result)
 
 
-def _workload(model: str, reading: Mapping[str, Any], *, charged: bool) -> Workload:
+def _workload(model: str, reading: Mapping[str, Any], *, charged: bool) -> tuple[Graph | Workload, Workload]:
+    """Return what was read, and its layers."""
     from cosma_sched import api
     from cosma_sched.mapping.extract import workload_of
     from cosma_sched.mapping.layer_table import read_layer_table
@@ -137,8 +143,10 @@ def _workload(model: str, reading: Mapping[str, Any], *, charged: bool) -> Workl
         wrong = [name for name in ("dtype", "dims") if reading[name]]
         if wrong:
             raise UsageError(f"--{wrong[0].removesuffix('s')}: {shown(model)} is a layer table, whose numbers are taken as they are")
-        return read_layer_table(model)
-    return workload_of(api.load(model, **reading), charged=charged)
+        table = read_layer_table(model)
+        return table, table
+    graph = api.load(model, **reading)
+    return graph, workload_of(graph, charged=charged)
 
 
 def _check_layer(name: str, workload: Workload) -> None:

@@ -148,4 +148,5 @@ class MappingDocument(Entry):
     skipped: list[SkippedEntry]
     remarks: list[StrictStr]
     tradeoffs: list[NetworkPoint] | None = None
+    ceiling_edp: StrictInt | None = None
     reasons: list[ReasonEntry] | None = None

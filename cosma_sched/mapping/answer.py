@@ -151,6 +151,8 @@ class MappingResult(Answer):
         Approximations, one sentence each.
     tradeoffs
         (energy, latency) points of the network, if they were asked for.
+    ceiling_edp
+        What no fusion of layers can beat, where the network's own graph was at hand.
     """
 
     status: Status
@@ -173,6 +175,7 @@ class MappingResult(Answer):
     skipped: tuple[Unsupported, ...] = ()
     remarks: tuple[str, ...] = ()
     tradeoffs: tuple[tuple[int, int], ...] | None = None
+    ceiling_edp: int | None = None
     reasons: tuple[Reason, ...] = ()
 
     @property
@@ -210,6 +213,8 @@ class MappingResult(Answer):
             "skipped": [asdict(operator) for operator in self.skipped],
             "remarks": list(self.remarks),
         }
+        if self.ceiling_edp is not None:
+            document["ceiling_edp"] = self.ceiling_edp
         if self.tradeoffs is not None:
             document["tradeoffs"] = [{"energy_pj": energy, "latency_cycles": latency} for energy, latency in self.tradeoffs]
         if self.reasons:
@@ -311,5 +316,6 @@ def _decode(document: Mapping[str, Any], path: str) -> MappingResult:
         skipped=tuple(Unsupported(**entry) for entry in document["skipped"]),
         remarks=tuple(document["remarks"]),
         tradeoffs=None if points is None else tuple((point["energy_pj"], point["latency_cycles"]) for point in points),
+        ceiling_edp=document.get("ceiling_edp"),
         reasons=tuple(reason_from_json(reason) for reason in document.get("reasons", ())),
     )

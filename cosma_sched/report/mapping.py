@@ -89,6 +89,9 @@ def _totals(result: MappingResult) -> Iterator[tuple[str, str]]:
     yield "EDP", f"{number(result.edp)} pJ cycles"
     yield "bound_edp", "unknown" if result.bounds.edp is None else f"{number(result.bounds.edp)} pJ cycles"
     yield "gap", f"{percent(result.gap)} of {'EDP' if result.objective == 'edp' else result.objective}"
+    if result.ceiling_edp and result.edp:
+        limit = f"no fusion goes below {number(result.ceiling_edp)} pJ cycles"
+        yield "fusion", f"gains at most {result.edp / result.ceiling_edp:.4f}: {limit}"
     yield "evaluations", number(result.evaluations)
     rules = result.options
     charged = sum(vector.energy_pj > 0 for vector in result.vector_operators)
