@@ -17,6 +17,7 @@ from cosma_sched.fusion.reading import fusion_problem
 from cosma_sched.fusion.selection import Option, Paths, Programs
 from cosma_sched.mapping.network import sweep
 from cosma_sched.progress import Clock, Progress
+from tests.fusion.cases import conv
 from tests.fusion.nets import Net, draw_net
 from tests.fusion.oracle import Point, Rules, extreme, is_group, network_points, pareto, partitions, sums
 from tests.mapping.cases import machine
@@ -67,6 +68,38 @@ def test_every_back_end_equals_brute_force(solver: str) -> None:
 @pytest.mark.slow
 def test_every_back_end_equals_brute_force_on_two_hundred_networks(solver: str) -> None:
     compare(101, 200, solver=solver)
+
+
+class Stopping(Clock):
+    """A clock that runs out after it has been looked at so many times."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__(None)
+        self.looks = looks
+
+    @property
+    def expired(self) -> bool:
+        """Whether it has run out."""
+        self.looks -= 1
+        return self.looks < 0
+
+
+def test_what_is_proven_when_time_runs_out_is_below_the_optimum() -> None:
+    random_, gaps = random.Random(5), 0
+    for _ in range(12):
+        net, rules = draw(random_)
+        expected = extreme(network_points(net, rules))
+        optimum = min(energy * latency for energy, latency in expected)
+        problem = fusion_problem(net.graph(), charged=rules.charged)
+        for looks in (0, 1, 5):
+            options = ExactOptions(TileSpace(max_group=rules.max_group), rules.halo)
+            found = ExactSearch(problem, rules.machine, options, Progress(Stopping(looks), ())).run()
+            best = found.fused.best("edp")
+            assert found.proven.edp_bound <= optimum <= best.energy * best.latency
+            assert found.proven.energy_bound <= expected[0][0]
+            assert found.proven.latency_bound <= expected[-1][1]
+            gaps += found.proven.edp_bound < best.energy * best.latency
+    assert gaps > 5
 
 
 # The choice of groups alone
@@ -123,3 +156,18 @@ def test_set_partitioning_with_cuts_finds_the_same(solver: str) -> None:
         found = sweep(Programs(problem, options, SolverOptions(solver)).solve)
         assert tuple((point.energy, point.latency) for point in found.points) == extreme(points)
         assert found.edp_bound == min(energy * latency for energy, latency in points)
+
+
+CROSSED = Net((1, 1, 4, 4), (conv("a", "x"), conv("b", "x"), conv("c", "b", "a"), conv("d", "a", "b")))
+"""c reads b and a, d reads a and b: the groups {a, c} and {b, d} would wait for each other."""
+
+
+@pytest.mark.parametrize("way", ["paths", "cpsat", "cbc"])
+def test_groups_that_would_wait_for_each_other_are_not_chosen_together(way: str) -> None:
+    prices = {(name,): ((10, 10),) for name in "abcd"} | {("a", "c"): ((5, 5),), ("b", "d"): ((5, 5),)}
+    problem, options = options_of(CROSSED, prices)
+    select = Paths(problem, options) if way == "paths" else Programs(problem, options, SolverOptions(way))
+    assert min(every_choice(CROSSED, prices)) == (25, 25)
+    for a, b in ((1, 0), (0, 1), (1, 1)):
+        found = select.solve(a, b)
+        assert (found.energy, found.latency, found.bound) == (25, 25, 25 * (a + b))
