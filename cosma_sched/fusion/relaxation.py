@@ -44,6 +44,8 @@ class Descent:
         Of Adam.
     first_weight, growth
         Of the quadratic penalty, and its growth from round to round.
+    restarts
+        Starts that go on from the best plan so far after each round, in place of the worst ones.
     multipliers
         Augmented Lagrangian; else fixed penalties.
     optimistic
@@ -51,11 +53,12 @@ class Descent:
     """
 
     starts: int = 32
-    rounds: int = 24
+    rounds: int = 32
     steps: int = 60
     rate: float = 0.05
     first_weight: float = 1.0
-    growth: float = 1.6
+    growth: float = 1.15
+    restarts: int = 8
     multipliers: bool = True
     optimistic: bool = False
 
@@ -141,7 +144,8 @@ def descend(judge: Judge, settings: Descent, seed: int, progress: Progress, eval
                     break
                 progress.report("descent", note=f"round {done + 1} of {settings.rounds}")
                 state = advance(state)
-                run.take(value(state.point), _plans(judge, net, state.point))
+                worst_first = run.take(value(state.point), _plans(judge, net, state.point))
+                state = _restarted(state, net, run.best, worst_first[: settings.restarts])
         except KeyboardInterrupt:
             interrupted = True
     if run.repaired is None:
@@ -283,6 +287,18 @@ def _plans(judge: Judge, net: Net, point: Point) -> Plans:
     return Plans(wishes, orders, near.stays > 0, tiles, np.zeros((starts, nodes), dtype=np.int64), fused)
 
 
+def _restarted(state: _State, net: Net, best: Plans | None, rows: NDArray[np.intp]) -> _State:
+    """Let some starts go on from a plan: its divisors, its edges and weights two to one, no momentum, no multipliers."""
+    if best is None or not rows.size:
+        return state
+    sure = 0.7
+    edges = np.where(best.fused[0, list(net.free)], sure, -sure)
+    values = Point(np.log(best.wishes[0]), np.log(best.tiles[0, :, 1:]), edges, np.where(best.stays[0], sure, -sure))
+    point = Point(*(part.at[rows].set(value) for part, value in zip(state.point, values, strict=True)))
+    first, second = (Point(*(part.at[rows].set(0.0) for part in moment)) for moment in (state.first, state.second))
+    return state._replace(point=point, first=first, second=second, multipliers=state.multipliers.at[rows].set(0.0))
+
+
 class Trace:
     """Scores decoded starts and keeps what a descent reports.
 
@@ -300,25 +316,33 @@ class Trace:
         self._valid: list[bool] = []
         self._best: tuple[float, Plans] | None = None
 
-    def take(self, model: Any, plans: Plans) -> None:
-        """Score the starts of a round: each in all modes, then the mappings of all starts in the best starts' groups."""
+    @property
+    def best(self) -> Plans | None:
+        """The best plan so far, alone in its batch."""
+        return None if self._best is None else self._best[1]
+
+    def take(self, model: Any, plans: Plans) -> NDArray[np.intp]:
+        """Score the starts of a round in all modes, then all mappings in the best starts' groups; return the starts, worst first."""
         if model is not None:
             plans = plans._replace(orders=np.asarray(model.orders, dtype=np.int64))
             self._claim(model)
         best: list[tuple[float, Plans]] = []
         valid = np.zeros(len(plans.fused), dtype=bool)
+        least = np.full(len(plans.fused), np.inf)
         for mode in range(len(MODES)):
             tried = plans._replace(modes=np.full_like(plans.modes, mode))
             found = self.judge.decode(tried)
             valid |= found.valid
             self._note(found)
             values = found.values(self.judge.objective)
+            least = np.minimum(least, values)
             best += [(float(values[row]), _only(tried, int(row))) for row in np.argsort(values)[:2]]
         self._valid += valid.tolist()
         best.sort(key=lambda entry: entry[0])
         plain = [plan for _, plan in best[:_MIXED]]
         for plan in plain if self._best is None else [self._best[1], *plain]:
             self._recombine(plan, plans)
+        return np.argsort(-least)
 
     def _claim(self, model: Any) -> None:
         kept = np.asarray(model.limits).max(axis=1) <= 1e-9
