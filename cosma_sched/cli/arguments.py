@@ -19,7 +19,9 @@ _OUTPUT = "Output"
 Model = Annotated[
     str,
     typer.Argument(
-        metavar="MODEL", help="A zoo name, an ONNX file, a graph JSON, or - for graph JSON on standard input.", show_default=False
+        metavar="MODEL",
+        help="A zoo name, a description (attention-head:1024x128), an ONNX file, a graph JSON, or - for graph JSON on standard input.",
+        show_default=False,
     ),
 ]
 Fold = Annotated[

@@ -77,6 +77,8 @@ def _is_result(file: str) -> bool:
 def _kind(file: str) -> str:
     if file == "-" or Path(file).suffix == ".json":
         return "graph JSON"
+    if ":" in file and not os.path.exists(file):
+        return "network built from its description"
     return "ONNX model" if os.path.exists(file) else "network of the zoo"
 
 
