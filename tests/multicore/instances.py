@@ -118,3 +118,34 @@ def random_problem(
     return ScheduleProblem(
         f"random {seed}", tuple(nodes), tuple(tiles), random_platform(rng, num_cores, sizes), semantics or Semantics(), objective
     )
+
+
+def spilling_problem(seed: int) -> ScheduleProblem:
+    """Return a random problem of up to five nodes whose best schedule often spills: old tiles are read late, memory has no slack.
+
+    Most nodes run on core 0 only, so that going elsewhere is no way out.
+    """
+    rng = random.Random(f"spill {seed}")
+    num_cores, num_nodes = rng.choice([2, 2, 3]), rng.randint(4, 5)
+    ids = [str(k) for k in range(num_cores)]
+    tiles = [Tile("w", rng.randint(1, 2), TileKind.PARAMETER), Tile("i", rng.randint(1, 2), TileKind.INPUT)]
+    nodes: list[Node] = []
+    last_reader: dict[int, int] = {}
+    for k in range(num_nodes):
+        made = list(range(2, len(tiles)))
+        reads = {rng.randrange(2)} if k < 2 or rng.random() < 0.4 else set()
+        if k >= 2:
+            reads.add(made[-1] if k < num_nodes - 1 else made[0])
+        if k == num_nodes - 1 and rng.random() < 0.3:
+            reads.add(made[-1])
+        size = rng.randint(1, 2) if k in (0, num_nodes - 1) else rng.randint(3, 5)
+        tiles.append(Tile(f"t{k}", size, TileKind.ACTIVATION))
+        allowed = ids if rng.random() < 0.1 else ["0"]
+        cycles = {c: rng.randint(1, 4) for c in allowed}
+        needs = tuple(sorted(t - 2 for t in reads if t >= 2))
+        last_reader |= dict.fromkeys(reads, k)
+        nodes.append(Node(f"n{k}", "layer", cycles, dict.fromkeys(allowed, 1), tuple(sorted(reads)), needs, len(tiles) - 1))
+    tiles = [Tile(t.name, t.size_bytes, t.kind, t.kind is TileKind.ACTIVATION and p not in last_reader) for p, t in enumerate(tiles)]
+    footprint = {c: [sum(tiles[t].size_bytes for t in {*n.reads, n.writes}) for n in nodes if c in n.cycles] for c in ids}
+    sizes: list[int | None] = [max(footprint[c], default=1) for c in ids]
+    return ScheduleProblem(f"spilling {seed}", tuple(nodes), tuple(tiles), random_platform(rng, num_cores, sizes))

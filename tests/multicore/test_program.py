@@ -23,7 +23,7 @@ from cosma_sched.multicore.timing import retime
 from cosma_sched.progress import Clock
 from cosma_sched.result import Status
 from tests.multicore.exhaustive import least_latency
-from tests.multicore.instances import KIB, duo_head, random_problem
+from tests.multicore.instances import KIB, duo_head, random_problem, spilling_problem
 
 TERMS = (
     Semantics(),
@@ -62,7 +62,12 @@ def test_the_exhaustive_search_reaches_the_value_itself() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(200))
 def test_the_exact_search_finds_what_an_exhaustive_one_finds_on_five_nodes(seed: int) -> None:
-    assert_exact_equals_exhaustive(random_problem(seed))
+    assert_exact_equals_exhaustive(spilling_problem(seed) if seed % 2 else random_problem(seed))
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 4, 5])
+def test_copies_that_leave_and_come_again_are_exact_too(seed: int) -> None:
+    assert_exact_equals_exhaustive(spilling_problem(seed))
 
 
 @pytest.mark.parametrize("seed", range(24))
