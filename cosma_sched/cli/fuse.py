@@ -135,4 +135,7 @@ def _ending(result: FusionResult) -> int:
     if result.termination == Termination.INTERRUPTED:
         complain("interrupted: this is the best that was found")
         return 130
+    if result.status == Status.UNKNOWN:
+        complain("nothing was found within the limits; a longer --time-limit may help")
+        return 4
     return 0

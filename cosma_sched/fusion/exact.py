@@ -128,9 +128,12 @@ class ExactSearch:
         alone = sweep(Paths(self.problem, options).solve)
         prices: list[tuple[Vertex, ...]] = [()] * len(options)
         floors = list(options)
-        offered = self._groups()
-        groups = offered.groups
         interrupted, complete, tiles = False, True, 0
+        try:
+            offered = self._groups()
+        except KeyboardInterrupt:
+            interrupted, offered = True, Candidates((), None, complete=False)
+        groups = offered.groups
         for count, members in enumerate(groups):
             try:
                 if interrupted or self.progress.clock.expired:
@@ -174,7 +177,8 @@ class ExactSearch:
         """Return the options that may be chosen: with given groups, no node of theirs stands alone."""
         if self.options.fixed is None:
             return list(range(len(options)))
-        taken = {member for members in self.options.fixed for member in members if len(members) > 1}
+        priced = {option.members for option in options}
+        taken = {member for members in self.options.fixed for member in members if len(members) > 1 and members in priced}
         return [index for index, option in enumerate(options) if len(option.members) > 1 or option.members[0] not in taken]
 
     def _groups(self) -> Candidates:

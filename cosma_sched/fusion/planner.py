@@ -105,8 +105,12 @@ def fuse_exactly(result: FusionResult, problem: FusionProblem, machine: Machine,
     """Return the answer of the exact method."""
     search = ExactSearch(problem, machine, options.exact, progress)
     found = search.run()
-    reasons = _missing(search, found, result.accelerator.name)
-    if reasons:
+    missing = _missing(search, found)
+    if missing and (found.interrupted or progress.clock.expired):
+        stopped = Termination.INTERRUPTED if found.interrupted else Termination.TIME_LIMIT
+        return result.replace(termination=stopped, seconds=progress.clock.seconds)
+    if missing:
+        reasons = tuple(_overflow(search, members, result.accelerator.name) for members in missing)
         return result.replace(status=Status.INFEASIBLE, termination=Termination.PROVED, reasons=reasons, seconds=progress.clock.seconds)
     chosen = _best(search, found, options)
     space = described(options.exact.space, found.longest, fixed=options.exact.fixed is not None)
@@ -193,13 +197,10 @@ def with_bounds(result: FusionResult, bounds: NetworkBounds, interrupted: bool, 
 # Groups that were given
 
 
-def _missing(search: ExactSearch, found: Found, accelerator: str) -> tuple[Reason, ...]:
-    """Return why groups that were given cannot run in any tile."""
-    given = search.options.fixed or ()
+def _missing(search: ExactSearch, found: Found) -> list[tuple[int, ...]]:
+    """Return the groups that were given and have no price."""
     offered = {option.members for option in found.options}
-    if found.interrupted or search.progress.clock.expired:
-        return ()
-    return tuple(_overflow(search, members, accelerator) for members in given if len(members) > 1 and members not in offered)
+    return [members for members in search.options.fixed or () if len(members) > 1 and members not in offered]
 
 
 def _overflow(search: ExactSearch, members: tuple[int, ...], accelerator: str) -> Reason:

@@ -70,6 +70,7 @@ class Paths:
             _union(before[member] for member in option.members) & ~mask for option, mask in zip(options, self._masks, strict=True)
         ]
         self._everything = (1 << len(problem.nodes)) - 1
+        self._last = -2
         self.is_complete, self._steps = self._reach()
 
     def _reach(self) -> tuple[bool, list[tuple[int, int, int, tuple[int, ...]]]]:
@@ -93,6 +94,7 @@ class Paths:
                     places[larger] = len(places)
                     queue.append(larger)
                 steps.append((places[ideal], places[larger], option, alone))
+        self._last = len(queue) - 1 if self._everything in places else -2
         order = sorted(range(len(queue)), key=lambda place: queue[place].bit_count())
         rank = {place: position for position, place in enumerate(order)}
         ranked = [(rank[one] if one >= 0 else -1, rank[other], option, alone) for one, other, option, alone in steps]
@@ -131,6 +133,8 @@ class Paths:
             if other not in best or total < best[other][0]:
                 best[other] = (total, one, option, alone)
         place = max(best)
+        if place != self._last:
+            raise SelectionError("some node is in no group that can run")
         (value, energy, latency), chosen = best[place][0], []
         while place >= 0:
             _, place, option, alone = best[place]

@@ -39,8 +39,9 @@ def fusion_lines(result: FusionResult, name: str | None = None, *, width: int | 
     """
     title = printable(name or result.provenance.model or "a network built in Python")
     where = printable(result.accelerator.name)
-    if result.status == Status.INFEASIBLE:
-        return [f"{title} on {where}", "", *facts([("status", "infeasible, proven")])]
+    if not result.groups:
+        status = "infeasible, proven" if result.status == Status.INFEASIBLE else _status(result)
+        return [f"{title} on {where}", "", *facts([("status", status)])]
     heading = f"{title}: {len(result.layers):,} layers in {len(result.groups):,} groups on {where}"
     lines = [heading, "", *_group_table(result, width, all_rows), "", *facts(_totals(result))]
     lines += [f"  {printable(remark)}" for remark in result.remarks]

@@ -159,6 +159,11 @@ def test_a_spent_clock_leaves_a_valid_answer_with_a_true_bound() -> None:
     assert hurried.bound <= search.edp <= (hurried.edp or 0)
 
 
+def test_given_groups_that_time_did_not_suffice_for_are_unknown() -> None:
+    result = fuse(SMALL, "gemmini_small", groups=[["l0", "l1"]], time_limit=0.0)
+    assert (result.status, result.termination, result.groups) == (Status.UNKNOWN, Termination.TIME_LIMIT, ())
+
+
 def test_an_interrupt_keeps_what_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
