@@ -107,6 +107,8 @@ def _no_worse(trial: Trial, alone: ExactSearch, found: Found, options: FuseOptio
     unfused = tuple(
         alone.decide(alone.alone_option(index), (), place, halo=options.exact.halo, overlap=options.overlap) for index, place in best.choice
     )
+    if not trial.groups:
+        return unfused, (*trial.remarks, "stopped before anything was found: this is the best network without fusion")
     if _rank(trial.groups, options.objective) <= _rank(unfused, options.objective):
         return trial.groups, trial.remarks
     energy, latency = _total(trial.groups)

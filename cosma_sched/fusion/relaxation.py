@@ -124,7 +124,7 @@ def descend(judge: Judge, settings: Descent, seed: int, progress: Progress, eval
     progress
         Clock and observers.
     evaluations
-        Decoded plans to score; None for those of all rounds.
+        Decoded plans after which no new round begins; None for all rounds.
 
     Raises
     ------

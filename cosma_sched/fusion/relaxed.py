@@ -101,7 +101,9 @@ class Net:
     weights
         ``[node]``: bytes of W.
     vectors
-        Nodes that are vector operators.
+        Nodes that are vector operators, and the words that each moves by itself where that is charged.
+    drains
+        Further operands that layers read while they drain, where that is charged: words and edge of each layer's first one, second one, ...
     """
 
     shape: Shape
@@ -119,7 +121,8 @@ class Net:
     overlaps: Floats
     alive: tuple[tuple[int, int, tuple[int, ...]], ...]
     weights: Floats
-    vectors: tuple[int, ...]
+    vectors: tuple[tuple[int, int], ...]
+    drains: tuple[tuple[Floats, Integers], ...]
 
 
 def net_of(problem: FusionProblem, edges: Sequence[tuple[int, int]]) -> Net:
@@ -164,7 +167,28 @@ def net_of(problem: FusionProblem, edges: Sequence[tuple[int, int]]) -> Net:
         overlaps,
         _alive(problem, edges),
         np.array([node.weight_words for node in problem.nodes], dtype=np.float64),
-        tuple(index for index, node in enumerate(problem.nodes) if node.layer is None),
+        tuple((index, _words_alone(problem, index)) for index, node in enumerate(problem.nodes) if node.layer is None),
+        _drains(problem, place),
+    )
+
+
+def _words_alone(problem: FusionProblem, index: int) -> int:
+    vector = problem.nodes[index].vector
+    return sum(vector.words) if problem.charged and vector is not None and vector.folded_into is None else 0
+
+
+def _drains(problem: FusionProblem, place: dict[tuple[int, int], int]) -> tuple[tuple[Floats, Integers], ...]:
+    if not problem.charged:
+        return ()
+    found = []
+    for index in problem.layers:
+        operands = [operand for operand in problem.nodes[index].operands if operand.role == "drain"]
+        found.append([(float(operand.words), place.get((operand.producer or 0, index), len(place))) for operand in operands])
+    height = max((len(operands) for operands in found), default=0)
+    filled = [operands + [(0.0, len(place))] * (height - len(operands)) for operands in found]
+    return tuple(
+        (np.array([operands[row][0] for operands in filled]), np.array([operands[row][1] for operands in filled], dtype=np.int64))
+        for row in range(height)
     )
 
 
@@ -173,7 +197,7 @@ def _shape(problem: FusionProblem) -> Shape:
     dims = tuple(np.array([fact.dims[dim] for fact in facts], dtype=np.float64) for dim in range(7))
     names = ("stride_p", "stride_q", "dilation_p", "dilation_q", "repeat", "w_bytes", "i_bytes", "o_bytes")
     columns = {name: np.array([getattr(fact, name) for fact in facts], dtype=np.float64) for name in names}
-    return Shape(dims, **columns, drain_words=(np.array([sum(fact.drain_words) for fact in facts], dtype=np.float64),))
+    return Shape(dims, **columns, drain_words=())
 
 
 def _paths(edges: Sequence[tuple[int, int]]) -> list[set[int]]:
@@ -254,8 +278,10 @@ def relaxed_cost(xp: Any, machine: Machine, net: Net, halo: str, point: Point, *
     dims[N], dims[P], dims[Q] = batch, rows, columns
     stays = point.stays * part
     reads = fused[:, net.inputs]
-    stay = Stay(reads, 1.0 - stays, stays / times, keeps[:, net.layers], writes[:, net.layers], 0.0)
-    shape = net.shape._replace(dims=dims, drain_words=tuple(words / times for words in net.shape.drain_words))
+    folded = sum((words / times * fused[:, edges] for words, edges in net.drains), start=0.0 * rows)
+    drained = tuple(words / times * (1.0 - fused[:, edges]) for words, edges in net.drains)
+    stay = Stay(reads, 1.0 - stays, stays / times, keeps[:, net.layers], writes[:, net.layers], folded)
+    shape = net.shape._replace(dims=dims, drain_words=drained)
     tiling, over = _tiling(xp, dims, xp.exp(point.factors), halo)
     counts = _optimistic_counts(xp, shape, tiling, halo) if optimistic else access_counts(xp, shape, tiling, halo)
     cost = stay_cost(xp, machine, shape, counts, (tiling.spatial_c, tiling.spatial_k), stay, rounded=False)
@@ -336,15 +362,15 @@ def _weights(xp: Any, product: Array) -> Array:
 
 
 def _vector_cost(machine: Machine, net: Net, fused: Array, joined: Array, writes: Array) -> tuple[Array, Array]:
-    """Return what vector operators at the border of a group read and write; alone they are not charged."""
+    """Return what vector operators read and write at the border of a group, and by themselves where that is charged."""
     words = 0.0 * joined[:, 0]
-    for node in net.vectors:
+    for node, alone in net.vectors:
         size = net.words[node] * net.extents[node].prod()
         border = writes[:, node] * size
         for index in net.arriving[node]:
             producer = net.edges[index][0]
             border = border + (1.0 - fused[:, index]) * net.words[producer] * net.extents[producer].prod()
-        words = words + joined[:, node] * border
+        words = words + joined[:, node] * border + (1.0 - joined[:, node]) * alone
     return machine.dram_pj * words, words / machine.dram_bandwidth
 
 

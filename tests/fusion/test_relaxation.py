@@ -18,12 +18,16 @@ from cosma_sched.fusion.relaxed import Point, Relaxed, net_of, relaxed_cost
 from cosma_sched.mapping.space import divisors
 from cosma_sched.progress import Clock, Progress
 from tests.fusion.cases import RESIDUAL, TWO_CONVS, conv
-from tests.fusion.nets import Net
+from tests.fusion.nets import Net, Node
+from tests.fusion.nets import Window as TinyWindow
 from tests.mapping.cases import machine
 
 EXACT = machine(2, 1_000_000, 1_000_000)._replace(block_words=1)
 """Roomy, and without blocks, whose rounding the relaxed model leaves out."""
 CHAIN = Net((1, 2, 8, 8), (conv("a", "x"), conv("b", "a", channels=3), conv("c", "b", kernel=1)))
+
+POOL = TinyWindow((2, 2), (2, 2), (0, 0), (0, 0))
+POOLED = Net((1, 2, 8, 8), (conv("a", "x"), Node("m", "pool", ("a",), 2, POOL), conv("b", "m")))
 
 
 def judged(problem: FusionProblem, *, tile: tuple[int, int], fused: bool, stays: bool, seed: int) -> tuple[Judge, Plans, Point]:
@@ -61,10 +65,13 @@ def relaxed(judge: Judge, point: Point, *, optimistic: bool = False) -> Relaxed:
     return relaxed_cost(np, EXACT, net, "parity", point, optimistic=optimistic)
 
 
-@pytest.mark.parametrize("net", [TWO_CONVS, RESIDUAL, CHAIN], ids=["two", "residual", "chain"])
-def test_without_fused_edges_the_relaxed_network_costs_what_the_exact_one_does(net: Net, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("charged", [False, True])
+@pytest.mark.parametrize("net", [TWO_CONVS, RESIDUAL, CHAIN, POOLED], ids=["two", "residual", "chain", "pooled"])
+def test_without_fused_edges_the_relaxed_network_costs_what_the_exact_one_does(
+    net: Net, charged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("cosma_sched.fusion.relaxed._SHARPNESS", 1e4)  # only the best order counts
-    problem = fusion_problem(net.graph())
+    problem = fusion_problem(net.graph(), charged=charged)
     judge, plans, point = judged(problem, tile=(1, 1), fused=False, stays=False, seed=1)
     found = relaxed(judge, point)
     exact = judge.decode(plans._replace(orders=found.orders))
