@@ -48,26 +48,39 @@ TWO_CONV: dict[str, tuple[Any, ...]] = {
     "simba": (36, 138, 372, 4316, None),
 }
 
-# heads on eyeriss_like_dual_core: (model, layer: (cycles, pieces) of one core's piece, split by layer, Stream, target, gap)
+SOFTMAX = {"max": "ReduceMax", "exp": "Exp", "sum": "ReduceSum", "div": "Div", "squares": "ReduceSumSquare", "root": "Sqrt"}
+
+# heads on eyeriss_like_dual_core: (how to build it, layer: (cycles of a piece on one core, pieces), parts of the rows of Q, S, P, A, ...)
 HEADS: dict[str, tuple[Any, ...]] = {
     "head 1024x128 int8": (
         "attention-head:1024x128,dtype=int8",
         {"K": (52_192, 2), "V": (52_192, 2), "Q": (1001, 128), "S": (7424, 128), "A": (8011, 128)}
-        | {"P.max": (60, 128), "P.sum": (60, 128), "P.exp": (1024, 64), "P.div": (270, 64)},
+        | {"P.max": (60, 128), "P.exp": (1024, 64), "P.sum": (60, 128), "P.div": (270, 64)},
+        (64, 128),
         1_223_122,
         1_180_000,
         0.015,
     ),
     "head 1024x128 fp32": (
-        "attention-head:1024x128,dtype=fp32",
+        "normalised",
         {"K": (208_480, 2), "V": (208_480, 2), "Q": (208_480, 2), "S": (208_480, 16), "A": (132_290, 32)}
-        | {"P.max": (57, 256), "P.sum": (4, 256), "P.exp": (253, 256), "P.div": (1, 256)},
+        | {"P.squares": (57, 512), "P.root": (4, 512), "P.div": (253, 256)},
+        (128,),
         6_065_161,
         4_850_000,
         None,
     ),
-    "attention_head.onnx": ("attention_head.onnx", {}, 156_883, 120_000, None),
+    "head attention_head.onnx": (
+        "attention_head.onnx",
+        {"K": (27_549, 2), "V": (27_549, 2), "Q": (27_549, 2), "scores": (7865, 2), "Y": (7107, 2)}
+        | {"attn.max": (262, 2), "attn.exp": (2048, 1), "attn.sum": (262, 2), "attn.div": (514, 1)},
+        (4, 8, 16),
+        156_883,
+        120_000,
+        None,
+    ),
 }
+"""Last: Stream, target, and the gap asked for."""
 
 
 def hardware(system: str) -> str:
@@ -145,29 +158,70 @@ def two_conv(system: str, seconds: float) -> Row:
         return outcome(best, stream, target, started)
 
 
+def head_graph(name: str) -> Any:
+    """Return the network of a head: described, read from Stream's file, or with the rows divided by their Euclidean norm."""
+    import cosma_sched as cs
+
+    if name.endswith(".onnx"):
+        return cs.load(DATA / "workload" / name, parameters=("wQ", "wK", "wV"))
+    if name != "normalised":
+        return cs.load(name)
+    head = cs.load("attention-head:1024x128,dtype=fp32")
+    column = {"shape": (1024, 1), "dtype": "float32"}
+    tensors = [tensor for tensor in head.tensors.values()]
+    tensors += [cs.Tensor(word, 4096, "activation", **column) for word in ("P.squares", "P.root")]
+    normalise = [
+        cs.Operator("P.squares", "ReduceSumSquare", ("S",), ("P.squares",), {"axes": [1], "keepdims": 1}),
+        cs.Operator("P.root", "Sqrt", ("P.squares",), ("P.root",)),
+        cs.Operator("P.div", "Div", ("S", "P.root"), ("P",)),
+    ]
+    operators = [one for operator in head.operators for one in (normalise if operator.name == "P" else [operator])]
+    return cs.Graph(tensors, operators, "attention-head:1024x128, rows normalised")
+
+
+def cuts_of(model: str, layers: list[str], bands: int) -> dict[str, dict[str, int]]:
+    """Return how the layers of a head are cut: K and V in halves, what SIMD runs in half as many bands as the rest.
+
+    Where scores are larger than a core's memory, a core keeps its half of K and of V: its columns of the scores and of the result.
+    """
+    cuts = {layer: {"rows": bands // 2 if layer.endswith((".exp", ".div")) else bands} for layer in layers}
+    if "K" in cuts and "V" in cuts:
+        cuts |= {"K": {"rows": 2}, "V": {"rows": 2}}
+    if model == "normalised":
+        cuts |= {"V": {"columns": 2}, "S": {"rows": bands, "columns": 2}, "A": {"rows": bands, "columns": 2}, "P.div": {"rows": bands}}
+    return cuts
+
+
 def head(name: str, seconds: float) -> Row:
-    """Schedule an attention head, its softmax as four operators."""
+    """Schedule an attention head, what stands for its softmax as single operators, in several numbers of row bands."""
     import cosma_sched as cs
     from cosma_sched.multicore.splits import Cut, Split
 
     system = "eyeriss_like_dual_core"
-    model, pieces, stream, target, _ = HEADS[name]
-    types = {"P.max": "ReduceMax", "P.exp": "Exp", "P.sum": "ReduceSum", "P.div": "Div"}
+    model, pieces, parts, stream, target, gap = HEADS[name]
+    graph = head_graph(model)
     with tempfile.TemporaryDirectory() as folder:
-        costs = {layer: on_cores(system, types.get(layer, "MatMul"), cycles, count) for layer, (cycles, count) in pieces.items()}
+        costs = {
+            layer: on_cores(system, SOFTMAX.get(layer.rpartition(".")[2], "MatMul"), cycles, count)
+            for layer, (cycles, count) in pieces.items()
+        }
         path = cost_table(folder, costs)
-        split = Split(layers={layer: (Cut("rows", count),) for layer, (_, count) in pieces.items()})
-        how = {"timing": "stream", "capacity_rule": "unified", "softmax": "expanded", "time_limit": seconds}
         started = time.perf_counter()
-        answer = cs.schedule(cs.load(model), hardware(system), split=split, costs=path, **how)
-        return outcome(answer, stream, target, started)
+        answers = []
+        for bands in parts:
+            layers = cuts_of(model, list(pieces), bands)
+            split = Split(layers={layer: tuple(Cut(dim, count) for dim, count in row.items()) for layer, row in layers.items()})
+            how = {"timing": "stream", "capacity_rule": "unified", "softmax": "expanded", "time_limit": seconds / len(parts)}
+            answers.append(cs.schedule(graph, hardware(system), split=split, costs=path, **how))
+        best = min(answers, key=lambda answer: answer.latency_cycles)
+        return {**outcome(best, stream, target, started), "asked_gap": gap}
 
 
 def cases() -> dict[str, tuple[str, dict[str, Any]]]:
     """Return every case: its name, the function and its arguments."""
     found: dict[str, tuple[str, dict[str, Any]]] = {f"swiglu {system}": ("swiglu", {"system": system}) for system in SWIGLU}
     found |= {f"2conv {system}": ("two_conv", {"system": system}) for system in TWO_CONV}
-    return found | {name: ("head", {"name": name}) for name in HEADS if HEADS[name][1]}
+    return found | {name: ("head", {"name": name}) for name in HEADS}
 
 
 def main() -> int:
@@ -191,15 +245,22 @@ def main() -> int:
             ("case", "latency", "bound", "gap", "Stream", "Stream/ours", "target", "offchip bits", "s", "MiB"), [cells(row) for row in rows]
         )
     )
-    counted = [row["ratio"] for row in rows if row.get("target") and not row["case"].startswith(("head", "attention"))]
+    counted = [row["ratio"] for row in rows if row.get("target") and not row["case"].startswith("head")]
     mean = math.exp(sum(map(math.log, counted)) / len(counted)) if counted else None
     print(f"\ngeometric mean of Stream/ours over {len(counted)} comparable rows: {mean and round(mean, 3)} (asked: >= 2.0)")
     summary = {"geometric_mean": mean, "rows": len(counted)}
     write_json(options.json, "multicore_stream", rows, summary)
-    failed = [row["case"] for row in rows if "error" in row or not row["verified"] or (row["target"] and row["value"] > row["target"])]
+    failed = [row["case"] for row in rows if not reached(row)]
     if failed:
         print(f"not reached: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed and not options.smoke else 0
+
+
+def reached(row: Row) -> bool:
+    """Return whether a row is verified, at or below its target, and within the gap that is asked of it."""
+    if "error" in row or not row["verified"] or (row["target"] and row["value"] > row["target"]):
+        return False
+    return row.get("asked_gap") is None or (row["gap"] is not None and row["gap"] <= row["asked_gap"])
 
 
 def cells(row: Row) -> list[Any]:
