@@ -11,12 +11,12 @@ from typing import Any
 
 import cosma_sched
 from cosma_sched.accelerator import Accelerator, load_accelerator
-from cosma_sched.errors import InfeasibleError, Reason, UsageError, VerificationError, shown, suggestion
+from cosma_sched.errors import InfeasibleError, InputError, Reason, UsageError, VerificationError, shown, suggestion
 from cosma_sched.graph import Graph
 from cosma_sched.multicore import gated_search
 from cosma_sched.multicore.addresses import with_addresses
 from cosma_sched.multicore.attention import alpha, head_of, letters_of
-from cosma_sched.multicore.choose import Choice, choose, that_fits
+from cosma_sched.multicore.choose import Choice, NothingFitsError, choose, that_fits
 from cosma_sched.multicore.costs import provider
 from cosma_sched.multicore.nodes import layer_extents
 from cosma_sched.multicore.periodic_answer import periodic_schedule
@@ -115,7 +115,7 @@ def schedule(  # noqa: PLR0913 - the options of the command, by name
         If the answer does not pass the checker: a bug.
     """
     clock = Clock(time_limit)
-    request = _request(graph, accelerator, costs, objective, capacity, partial_sum_factor, terms)
+    request = request_of(graph, accelerator, costs, objective, capacity, partial_sum_factor, terms)
     _check(method, block)
     named: dict[str, Any] = {"accelerator": request.accelerator.name, "objective": objective, "method": method, "block": block}
     named |= {"costs": str(costs), "split": split if isinstance(split, str) else "given", "capacity": capacity}
@@ -129,6 +129,9 @@ def schedule(  # noqa: PLR0913 - the options of the command, by name
         chosen = _split(request, split, block, clock, method)
     except InfeasibleError as error:  # no cut that AUTO looks at fits
         return request.describe(_infeasible(request, method, error.reasons, clock), {}).replace(provenance=provenance)
+    except NothingFitsError:
+        unknown = _infeasible(request, method, (), clock).replace(status=Status.UNKNOWN, termination=Termination.EXHAUSTED)
+        return request.describe(unknown, {}).replace(provenance=provenance)
     answer = _solve(chosen, request, options, clock)
     answer = request.describe(answer, chosen.split.to_json()).replace(
         provenance=provenance, groups=groups_of(chosen.problem, answer), remarks=tuple(_remarks(request, chosen, answer))
@@ -158,7 +161,7 @@ def schedule_front(  # noqa: PLR0913 - the options of the command, by name
     if method != "exact" or objective != "latency":
         raise UsageError("a front goes from least latency to least peak, by the exact method; it takes no objective and no baseline")
     clock = Clock(time_limit)
-    request = _request(graph, accelerator, costs, objective, capacity, partial_sum_factor, terms)
+    request = request_of(graph, accelerator, costs, objective, capacity, partial_sum_factor, terms)
     _check(method, block)
     chosen = _split(request, split, block, clock)
     named = {"accelerator": request.accelerator.name, "pareto": points, "split": str(split), "block": block, "costs": str(costs)}
@@ -168,7 +171,7 @@ def schedule_front(  # noqa: PLR0913 - the options of the command, by name
     return tuple(_checked(chosen.problem, one, clock) for one in described)
 
 
-def _request(
+def request_of(
     graph: Graph,
     accelerator: str | os.PathLike[str] | Accelerator,
     costs: str | os.PathLike[str],
@@ -177,6 +180,15 @@ def _request(
     partial_sum_factor: int,
     terms: Mapping[str, str | None],
 ) -> Request:
+    """Return what is asked, from the options of the command.
+
+    Raises
+    ------
+    InputError
+        If the accelerator or the costs are not usable.
+    UsageError
+        If an option value is unknown.
+    """
     device = load_accelerator(accelerator)
     known = {name: values[0] for name, values in TERMS.items()}
     if unknown := [name for name in terms if name not in known]:
@@ -227,8 +239,9 @@ def _split(request: Request, split: str | Split, block: int | None, clock: Clock
     if block is not None:
         raise UsageError("--block says how AUTO cuts; a given split says so itself")
     given = split if isinstance(split, Split) else split_of(split)
-    problem = request.problem(given)
-    return Choice(given, problem, None)
+    if not isinstance(split, Split) and (defects := [*given.defects(layer_extents(request.graph, request.semantics.softmax))]):
+        raise InputError(split, defects)
+    return Choice(given, request.problem(given), None)
 
 
 def _solve(chosen: Choice, request: Request, options: Mapping[str, Any], clock: Clock) -> Schedule:

@@ -11,7 +11,7 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from cosma_sched.errors import InfeasibleError, InputError, Lever
+from cosma_sched.errors import InfeasibleError, Lever
 from cosma_sched.multicore.attention import best_split, head_of
 from cosma_sched.multicore.cutting import Extents, Parts, Weights, by_weight, finer, neighbours, split_into, uniform, weights_of
 from cosma_sched.multicore.list_scheduler import RULES, list_schedule
@@ -37,9 +37,16 @@ _HEAD_PARTS = 8
 """Parts of every dimension that is cut, where the 243 splits of a head are searched and no block is given."""
 
 _MOST_REPAIRS = 40
+_MOST_REPAIRED = 4_000
+"""Nodes up to which cuts are made finer; with more, schedules by list take too long where memories are that tight."""
+
 _MOST_LOOKS = 400
 _ROWS = (1, 2, 4, 8, 16, 32, 64)
 _RULES = {Objective.LATENCY: ("list-latency", "critical-path"), Objective.ENERGY: ("list-latency",), Objective.MEMORY: ("list-memory",)}
+
+
+class NothingFitsError(Exception):
+    """No candidate that was looked at fits, and none finer is known not to."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +79,9 @@ def choose(request: Request, block: int | None, clock: Clock, method: str = "exa
     Raises
     ------
     InfeasibleError
-        If no candidate fits, with the reasons of the finest one.
-    InputError
-        If every candidate has too many nodes.
+        If a layer fits nowhere however finely it is cut, with the reasons.
+    NothingFitsError
+        If no candidate fits within the nodes and the time that choosing may take.
     """
     if request.objective is Objective.MEMORY and head_of(request.graph) is not None:
         best = best_split(request.graph, request.semantics, size=block, parts=None if block else _HEAD_PARTS)
@@ -141,9 +148,7 @@ class _Search:
         if self.best is None:
             if self.refused is not None:
                 raise self.refused
-            raise InputError(
-                self.request.graph.name, f"every way to cut it makes more than {MOST_NODES:,} computation nodes; give a --split"
-            )
+            raise NothingFitsError
         _, split, problem, rule = self.best
         start = schedule_problem(problem, method=rule, time_limit=None)
         return Choice(split, problem, start if start.nodes else None, interrupted=interrupted)
@@ -160,7 +165,7 @@ class _Search:
         """Look at cuts that are alike, at cuts by weight, and then around the best one."""
         weights = weights_of(self._problem(Split()))
         for parts in self._seeds(weights):
-            if self._is_late():
+            if self.timer.expired:
                 return
             self.try_parts(parts, repair=True)
         if self.best is not None:
@@ -195,11 +200,7 @@ class _Search:
 
     def try_parts(self, parts: Parts, *, repair: bool) -> bool:
         """Look at parts; where they do not fit, at the nearest finer ones that do. Return whether they are the best so far."""
-        fitting: Parts | None = parts
-        if repair and self.best is not None and self.timer.expired:
-            return False
-        if repair:
-            fitting = self.repaired(parts)
+        fitting = self.repaired(parts) if repair else parts
         if fitting is None or not self.look(split_into(fitting)):
             return False
         self.best_parts = fitting
@@ -207,14 +208,15 @@ class _Search:
 
     def repaired(self, parts: Parts) -> Parts | None:
         """Return the nearest finer parts that fit, or None."""
+        most = max(_MOST_REPAIRED, min(MOST_NODES, _count(split_into(parts), self.extents)))
         for _ in range(_MOST_REPAIRS):
-            if _count(split_into(parts), self.extents) > MOST_NODES:
+            if self.timer.expired or _count(split_into(parts), self.extents) > most:
                 return None
             after = finer(parts, self._problem(split_into(parts)), self.extents)
             if after is None:
                 return parts
             if after == parts:
-                self.look(split_into(parts))  # keeps the reasons
+                self.look(split_into(parts))  # nothing is left to cut: keeps the reasons
                 return None
             parts = after
         return None
