@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 
 from cosma_sched.backends import SolverOptions, solve_cpsat
@@ -18,7 +19,7 @@ from cosma_sched.multicore.platform import OFFCHIP
 from cosma_sched.multicore.problem import Objective, TileKind
 from cosma_sched.multicore.program import ENERGY_SCALE, ProgramOptions, ScheduleProgram
 from cosma_sched.multicore.program_values import hint_of, read_draft
-from cosma_sched.multicore.symmetry import in_order
+from cosma_sched.multicore.rhythm import has_rhythm, rhythms
 from cosma_sched.multicore.tables import Tables
 from cosma_sched.multicore.timing import Timed, retime
 from cosma_sched.progress import Clock, Progress
@@ -38,7 +39,10 @@ WINDOW_SECONDS = 6.0
 FRUITLESS_WINDOWS = 60
 """Windows without success after which a search without a time limit ends."""
 PERTURB_SHARE = 0.2
+RHYTHM_SHARE = 0.2
 MASTER_SHARE = 0.5
+MOST_CHOICES_MASTER = 700
+"""(tile, way) pairs up to which the master has a good chance of a proof: two cores and some fifty tiles."""
 TRIES_PER_NODE = 60
 """Changes per node without success after which another phase has its turn."""
 TURN_SECONDS = 5.0
@@ -117,7 +121,7 @@ class Held:
 
     def prove(self, name: str, bound: int | None) -> None:
         """Take a bound if it is better."""
-        if bound is not None and bound > self.bounds.get(name, -1):
+        if bound is not None and bound > self.bounds.get(name, 0):
             self.bounds[name] = bound
             self.tell("bound")
 
@@ -156,6 +160,8 @@ class Improver:
         self.num_nodes = len(self.problem.nodes)
         self.choices = _choices(self.tables)
         self.spills = held.objective is not Objective.MEMORY
+        self.unanswered = 0
+        """Windows in a row in which the solver did not even get to the hint."""
 
     def run(self) -> None:
         """Improve until value and bound meet or the time is over."""
@@ -166,6 +172,8 @@ class Improver:
             if self.held.objective is Objective.MEMORY:
                 self.least_peak()
                 self.held.check()
+            self.rhythm()
+            self.held.check()
             self.perturb(PERTURB_SHARE)
             self.held.check()
             self.polish()
@@ -222,6 +230,13 @@ class Improver:
                 self.held.offer(list_schedule(self.problem, cores=cores, priority=found.priority, tables=self.tables))
 
     # steps
+
+    def rhythm(self) -> None:
+        """Blocks in all layers at once, each layer a few behind the one before."""
+        if has_rhythm(self.problem):
+            timer = self.clock.within(RHYTHM_SHARE)
+            for draft in rhythms(self.tables, partial(value_of, self.tables), clock=timer, rng=self.random):
+                self.held.offer(draft)
 
     def perturb(self, share: float) -> None:
         """A share of the time for random changes of the best schedule."""
@@ -299,7 +314,8 @@ class Improver:
             return
         program = ScheduleProgram(self.tables, ProgramOptions(best.latency(self.problem), with_memory=False))
         left = self.clock.remaining
-        options = self._options(None if left is None else MASTER_SHARE * left)
+        share = MASTER_SHARE if self.choices <= MOST_CHOICES_MASTER else MASTER_SHARE / 3
+        options = self._options(None if left is None else share * left)
         if self.held.gap:
             options = replace(options, gap=self.held.gap / 2)
         outcome = solve_cpsat(program.model, options=options, hint=hint_of(program, best), on_solution=self._bound_listener(program.unit))
@@ -353,7 +369,9 @@ class Improver:
     def windows(self) -> None:
         """Free the nodes of a window, a layer or a core in turn, and solve again with everything else in its order."""
         fruitless, size = 0, WINDOW
-        while self.held.best is not None and self.num_nodes <= MOST_NODES_TIMED and self.choices <= MOST_CHOICES_WINDOW:
+        self.unanswered = 0
+        small = self.num_nodes <= MOST_NODES_TIMED and self.choices <= MOST_CHOICES_WINDOW
+        while self.held.best is not None and small and self.unanswered < 3:
             self.held.check()
             better = self._free(self.held.best, size)
             fruitless = 0 if better else fruitless + 1
@@ -370,20 +388,25 @@ class Improver:
             self.polish()
 
     def _free(self, best: Draft, size: int) -> bool:
-        best = in_order(self.tables, best)
         free = self._window(best, size)
         latency = self.held.objective is Objective.LATENCY
-        slots = _copies(self.tables, best)
+        cores = [self.tables.cores.index(core) for core in best.cores]
+        tied = {node for k in free for node in self.problem.writers[self.problem.nodes[k].writes]}
+        allowed = tuple(row if node in tied else (cores[node],) for node, row in enumerate(self.tables.allowed))
+        near = {tile for node in free for tile in (*self.tables.reads[node], self.problem.nodes[node].writes)}
+        spilled = {move.tile for move in best.moves if OFFCHIP in move.targets}
         options = ProgramOptions(
             best.latency(self.problem) if latency else 2 * best.latency(self.problem),
-            slots=slots,
+            slots=_copies(self.tables, best),
             total_limit=self.held.total_limit,
             spills=self.spills,
+            only=frozenset(near | spilled),
         )
-        program = ScheduleProgram(self.tables, options)
-        _fix(program, best, free)
+        program = ScheduleProgram(replace(self.tables, allowed=allowed), options)
+        _keep_order(program, best, free)
         outcome = solve_cpsat(program.model, options=self._options(WINDOW_SECONDS), hint=hint_of(program, best))
         self._note(outcome.termination)
+        self.unanswered = self.unanswered + 1 if outcome.solution is None else 0
         return outcome.solution is not None and self.held.offer(read_draft(program, outcome))
 
     def _window(self, best: Draft, size: int) -> set[int]:
@@ -420,12 +443,10 @@ def _copies(tables: Tables, draft: Draft) -> int:
     return max([1, *count.values()])
 
 
-def _fix(program: ScheduleProgram, best: Draft, free: set[int]) -> None:
-    """Keep the core of every node that is not free, and the order of those on each core."""
-    tables, model = program.tables, program.model
+def _keep_order(program: ScheduleProgram, best: Draft, free: set[int]) -> None:
+    """Keep the order of the nodes that are not free on each core."""
     order: dict[str, list[int]] = {}
     for node in sorted(set(range(len(best.cores))) - free, key=lambda node: best.starts[node]):
-        model.add(program.x[node][tables.cores.index(best.cores[node])] == 1)
         order.setdefault(best.cores[node], []).append(node)
     for nodes in order.values():
         _in_sequence(program, nodes)

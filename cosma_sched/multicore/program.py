@@ -43,6 +43,9 @@ class ProgramOptions:
         Bytes that may lie on the chip at once, or None.
     spills
         Whether intermediate tiles may go off-chip and come back.
+    only
+        None for all schedules. Tiles that may be spilled, where a repair leaves the others alone; copies then come to readers only, and
+        blocks keep their names. The optimum bounds nothing.
     """
 
     horizon: int
@@ -51,6 +54,7 @@ class ProgramOptions:
     open_ended: bool = False
     total_limit: int | None = None
     spills: bool = True
+    only: frozenset[int] | None = None
 
 
 @dataclass(slots=True)
@@ -203,7 +207,8 @@ class ScheduleProgram:
                     self._resident(tile, memory)
                 elif self._may_arrive(tile, memory):
                     self.arrivals[tile, memory] = [self._slot(tile, memory, k) for k in range(self.options.slots)]
-            if writers and (problem.is_written_back(facts) or self.options.spills):
+            may_spill = self.options.spills and (self.options.only is None or tile in self.options.only)
+            if writers and (problem.is_written_back(facts) or may_spill):
                 present = self.one if problem.is_written_back(facts) else self._bool()
                 start = self._time(low=self.reach.earliest[writers[-1]] // self.unit)
                 self.written[tile] = Slot(tile, OFF, 0, present, start, self._time(), None)
@@ -225,6 +230,8 @@ class ScheduleProgram:
         if self.options.with_memory and capacity is not None and size > capacity:
             return False
         places = {tables.memory[tile][core] for core in range(len(tables.cores))}
+        if self.options.only is not None:
+            places = {tables.memory[tile][core] for reader in problem.readers[tile] for core in tables.allowed[reader]}
         if memory not in places:
             return False
         if not self.options.with_memory and problem.writers[tile]:
@@ -446,7 +453,7 @@ class ScheduleProgram:
             self.model.add(head // self.unit * used + load + tail // self.unit * used <= self.latency)
 
     def _symmetry(self) -> None:
-        for before, after in interchangeable(self.tables):
+        for before, after in interchangeable(self.tables) if self.options.only is None else ():
             self.model.add(self.s[before] <= self.s[after])
 
     def _objective(self) -> None:

@@ -43,7 +43,7 @@ def without_unneeded(program: ScheduleProgram, draft: Draft) -> Draft:
 
 def hint_of(program: ScheduleProgram, draft: Draft) -> dict[int, int]:
     """Return a value for every variable by its index, from a draft; some are wrong where the draft has more copies than slots."""
-    return _Hint(program, in_order(program.tables, draft)).values()
+    return _Hint(program, draft if program.options.only is not None else in_order(program.tables, draft)).values()
 
 
 @dataclass(slots=True)
