@@ -355,15 +355,16 @@ def weighted_bound(forced: Sequence[Forced]) -> int:
     return -(-total // sum(whole))
 
 
-def _balanced(busy: Numbers, firsts: Numbers, counts: Numbers) -> list[Numbers]:
+def _balanced(busy: Numbers, firsts: npt.NDArray[np.intp], counts: Numbers) -> list[Numbers]:
     """Return weights of resources, from equal ones to those under which work is spread best."""
     weights = np.full(busy.shape[1], 1.0 / busy.shape[1])
     found = [weights]
-    lasts = np.append(firsts[1:], len(busy))
+    group = np.repeat(np.arange(len(firsts)), np.diff(np.append(firsts, len(busy))))
     for step in range(_BALANCE_STEPS):
         price = busy @ weights
-        chosen = np.array([first + int(np.argmin(price[first:last])) for first, last in zip(firsts, lasts, strict=True)])
-        load = counts @ busy[chosen]
+        is_least = price <= np.minimum.reduceat(price, firsts)[group]
+        share = is_least * (counts / np.add.reduceat(is_least.astype(float), firsts))[group]
+        load = share @ busy
         weights = weights * np.exp((load / max(load.max(), 1e-9) - 1) * 2 / (1 + step) ** 0.5)
         weights /= weights.sum()
         found.append(weights)

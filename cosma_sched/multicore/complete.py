@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cosma_sched.backends import CpOutcome, SolverOptions, solve_cpsat
 from cosma_sched.multicore.draft import Draft
+from cosma_sched.multicore.figures import Figures
 from cosma_sched.multicore.problem import Objective
 from cosma_sched.multicore.program import ENERGY_SCALE, ProgramOptions, ScheduleProgram, time_unit
 from cosma_sched.multicore.program_values import hint_of, read_draft
@@ -35,15 +36,15 @@ class Proof:
     interrupted: bool = False
 
 
-def fits(tables: Tables, draft: Draft, total_limit: int | None = None) -> bool:
-    """Return whether a schedule holds every capacity."""
+def fits(tables: Tables, draft: Draft, total_limit: int | None = None, found: Figures | None = None) -> bool:
+    """Return whether a schedule holds every capacity; `found` are its figures where they are known."""
     problem = tables.problem
     live: dict[str | None, int] = {}
     limits: dict[str | None, int | None] = {name: memory.capacity_bytes for name, memory in problem.platform.memories.items()}
     limits[None] = total_limit
     position = {tile.name: at for at, tile in enumerate(problem.tiles)}
     events = []
-    for stay in draft.figures(problem).residency:
+    for stay in (draft.figures(problem) if found is None else found).residency:
         memory = problem.memory_of(position[stay.tile], stay.core)
         events += [(stay.start, stay.size_bytes, memory), (stay.end, -stay.size_bytes, memory)]
     for _, size, memory in sorted(events):
@@ -69,13 +70,13 @@ def serial_horizon(tables: Tables, slots: int) -> int:
     return nodes + moved
 
 
-def value_of(tables: Tables, draft: Draft) -> int:
+def value_of(tables: Tables, draft: Draft, found: Figures | None = None) -> int:
     """Return the objective of a draft in the program's units: cycles, bytes, or 1/`ENERGY_SCALE` pJ with each transfer rounded down."""
     problem = tables.problem
     if problem.objective is Objective.LATENCY:
         return draft.latency(problem)
     if problem.objective is Objective.MEMORY:
-        found = draft.figures(problem)
+        found = draft.figures(problem) if found is None else found
         worst = problem.semantics.memory_scope == "worst-core"
         return max(found.peak_bytes.values(), default=0) if worst else found.peak_total_bytes
     compute = sum(node.energy_pj[core] for node, core in zip(problem.nodes, draft.cores, strict=True))

@@ -13,6 +13,7 @@ from cosma_sched.backends.task import OnProgress
 from cosma_sched.multicore.bounds import MINIMAX, RELAXATION, SEARCH
 from cosma_sched.multicore.complete import fits, search_complete, value_of
 from cosma_sched.multicore.draft import Draft
+from cosma_sched.multicore.figures import Figures
 from cosma_sched.multicore.list_scheduler import EVICTIONS, RULES, list_schedule
 from cosma_sched.multicore.minimax import minimax
 from cosma_sched.multicore.platform import OFFCHIP
@@ -64,6 +65,7 @@ class Held:
     bounds: dict[str, int] = field(default_factory=dict)
     best: Draft | None = None
     key: tuple[int, ...] | None = None
+    figures: Figures | None = None
     proven: bool = False
     interrupted: bool = False
     gap_reached: bool = False
@@ -90,32 +92,28 @@ class Held:
         ending = {Objective.LATENCY: None, Objective.MEMORY: "_bytes", Objective.ENERGY: "_scaled"}[self.objective]
         return name.endswith(ending) if ending is not None else not name.endswith(("_bytes", "_pj", "_scaled"))
 
-    def admits(self, draft: Draft) -> bool:
-        """Return whether a schedule is one: it fits, and the objective memory admits no spills."""
+    def admits(self, draft: Draft, found: Figures) -> bool:
+        """Return whether a schedule with its figures is one: it fits, and the objective memory admits no spills."""
         problem = self.tables.problem
         if self.objective is Objective.MEMORY:
             for move in draft.moves:
                 spilled = OFFCHIP in move.targets and not problem.is_written_back(problem.tiles[move.tile])
                 if problem.tiles[move.tile].kind is TileKind.ACTIVATION and (spilled or move.route.source == OFFCHIP):
                     return False
-        return fits(self.tables, draft, self.total_limit)
+        return fits(self.tables, draft, self.total_limit, found)
 
-    def rank(self, draft: Draft) -> tuple[int, ...]:
-        """Return the objective, then latency, off-chip bytes and peak."""
-        found = draft.figures(self.tables.problem)
-        moved = found.offchip_bytes.read + found.offchip_bytes.write
-        return value_of(self.tables, draft), found.latency_cycles, moved, found.peak_total_bytes
-
-    def offer(self, draft: Draft | None, *, checked: bool = False) -> bool:
-        """Take a schedule if it is better; return whether it is."""
+    def offer(self, draft: Draft | None) -> bool:
+        """Take a schedule if it is better in objective, then latency, off-chip bytes and peak; return whether it is."""
         if draft is None:
             return False
-        if self.key is not None and value_of(self.tables, draft) > self.key[0]:
+        if self.key is not None and self.objective is not Objective.MEMORY and value_of(self.tables, draft) > self.key[0]:
             return False
-        key = self.rank(draft)
-        if (self.key is not None and key >= self.key) or not (checked or self.admits(draft)):
+        found = draft.figures(self.tables.problem)
+        moved = found.offchip_bytes.read + found.offchip_bytes.write
+        key = (value_of(self.tables, draft, found), found.latency_cycles, moved, found.peak_total_bytes)
+        if (self.key is not None and key >= self.key) or not self.admits(draft, found):
             return False
-        self.best, self.key = draft, key
+        self.best, self.key, self.figures = draft, key, found
         self.tell("schedule")
         return True
 

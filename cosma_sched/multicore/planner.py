@@ -12,7 +12,6 @@ import cosma_sched
 from cosma_sched.errors import InfeasibleError, Reason, UsageError, VerificationError, shown, suggestion
 from cosma_sched.multicore.bounds import bounds_of, combined
 from cosma_sched.multicore.draft import Draft
-from cosma_sched.multicore.figures import figures
 from cosma_sched.multicore.improve import Held, Improver
 from cosma_sched.multicore.list_scheduler import EVICTIONS, RULES, list_schedule
 from cosma_sched.multicore.problem import Objective, ScheduleProblem
@@ -228,10 +227,10 @@ def _answer(held: Held, request: _Request) -> Schedule:
         semantics=problem.semantics,
         bounds=bounds,
     )
-    if held.best is None:
+    if held.best is None or held.figures is None:
         return base
     runs, transfers = held.best.runs(problem), held.best.transfers(problem)
-    answer = figures(problem, runs, transfers).put_into(base.replace(nodes=runs, transfers=transfers))
+    answer = held.figures.put_into(base.replace(nodes=runs, transfers=transfers))
     bound = held.bound if problem.objective is Objective.MEMORY else _bound_of(answer)
     if problem.objective is Objective.ENERGY and held.proven and answer.energy_pj is not None:
         bound = answer.energy_pj  # proven in fractions of a picojoule; both are rounded alike
