@@ -28,6 +28,7 @@ from cosma_sched.cli.arguments import (
 from cosma_sched.cli.boundary import complain
 from cosma_sched.cli.output import Action, Output, table_width
 from cosma_sched.cli.watch import watching
+from cosma_sched.errors import UsageError
 
 if TYPE_CHECKING:
     from cosma_sched.graph import Graph
@@ -102,10 +103,18 @@ def command(
     named = "auto" if parameters is None else tuple(name for name in parameters.split(",") if name)
     reading: dict[str, Any] = {"fold": fold, "views": views, "dtype": dtype, "dims": dimensions(dim)}
     reading |= {"parameters": named, "functions": "keep"}
-    points = None if pareto is None else whole("--pareto", pareto, least=1)
+    points = None if pareto is None else whole("--pareto", pareto, least=2)
     files = {"trace": trace, "memory": memory_csv, "mapping": mapping_yaml}
+    if points is not None:
+        _refuse_beside_front({"--trace": trace, "--memory-csv": memory_csv, "--mapping-yaml": mapping_yaml, "--addresses": addresses})
     request = _Request(model, reading, accelerator, how, points, addresses, files, quiet, verbose)
     return lambda: _run(request, Output(json, output))
+
+
+def _refuse_beside_front(given: Mapping[str, object]) -> None:
+    for option, value in given.items():
+        if value:
+            raise UsageError(f"{option} is about one schedule, and --pareto gives several; schedule the one you want with --capacity")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +148,8 @@ def _run(request: _Request, target: Output) -> int:
             target.deliver(front_to_json(front), front_lines(front, graph.name, width=table_width()))
             return _ending(front[0]) if front else 4
         found = schedule(graph, request.accelerator, **request.how, addresses=request.addresses, observers=observers)
+    if not found.nodes and target.path is not None and os.path.exists(target.path):
+        target = Output(target.json)  # a file that is there is not replaced by no schedule
     target.deliver(found.to_json(), schedule_lines(found, graph.name, width=table_width(), all_rows=request.verbose > 0))
     _write(request.files, found, graph)
     return _ending(found)

@@ -12,6 +12,7 @@ from typing import Any
 import cosma_sched
 from cosma_sched.accelerator import Accelerator, load_accelerator
 from cosma_sched.errors import InfeasibleError, InputError, Reason, UsageError, VerificationError, shown, suggestion
+from cosma_sched.extras import need
 from cosma_sched.graph import Graph
 from cosma_sched.multicore import gated_search
 from cosma_sched.multicore.addresses import with_addresses
@@ -20,7 +21,7 @@ from cosma_sched.multicore.choose import Choice, NothingFitsError, choose, that_
 from cosma_sched.multicore.costs import provider
 from cosma_sched.multicore.nodes import layer_extents
 from cosma_sched.multicore.periodic_answer import periodic_schedule
-from cosma_sched.multicore.planner import METHODS, pareto_front, schedule_problem
+from cosma_sched.multicore.planner import GENETIC, METHODS, pareto_front, schedule_problem
 from cosma_sched.multicore.platforms import default_capacity_rule
 from cosma_sched.multicore.problem import Objective, ScheduleProblem, Semantics
 from cosma_sched.multicore.request import TILE_LOOP, Request
@@ -212,6 +213,8 @@ def _check(method: str, block: int | None) -> None:
     _one_of("method", method, METHODS)
     if block is not None and block < 1:
         raise UsageError(f"block must be >= 1, got {block}")
+    if method == GENETIC:
+        need("pymoo", extra="baselines")  # before anything takes time
 
 
 def _as_tile_loop(

@@ -36,6 +36,7 @@ MOST_SECONDS = 60.0
 _HEAD_PARTS = 8
 """Parts of every dimension that is cut, where the 243 splits of a head are searched and no block is given."""
 
+_LEVER_SECONDS = 10.0
 _MOST_REPAIRS = 40
 _MOST_REPAIRED = 4_000
 """Nodes up to which cuts are made finer; with more, schedules by list take too long where memories are that tight."""
@@ -88,7 +89,9 @@ def choose(request: Request, block: int | None, clock: Clock, method: str = "exa
         return Choice(best.split, request.problem(best.split), None, best.bound_bytes)
     most = MOST_SECONDS if method == "exact" else MOST_SECONDS / 4
     left = clock.remaining
-    search = _Search(request, method, Clock(most if left is None else min(most, SHARE * left)))
+    timer = Clock(most if left is None else min(most, SHARE * left))
+    patience = Clock(left if method == "exact" else MOST_SECONDS)  # a list rule takes what it takes
+    search = _Search(request, method, timer, patience)
     interrupted = False
     try:
         search.blocks(block) if block is not None else search.run()
@@ -102,15 +105,17 @@ def choose(request: Request, block: int | None, clock: Clock, method: str = "exa
 def that_fits(request: Request) -> Lever | None:
     """Return what to write for ``--split`` in place of a split that does not fit: a number of rows for all layers if one will do."""
     extents = layer_extents(request.graph, request.semantics.softmax)
-    platform = request.platform()
+    platform, timer = request.platform(), Clock(_LEVER_SECONDS)
     for name, wanted in _levers(extents):
+        if timer.expired:
+            return None
         parts = uniform(extents, wanted)
         if _count(split_into(parts), extents) > MOST_NODES:
             continue
         problem = request.expansion(split_into(parts)).problem(platform, request.semantics, request.objective)
         if finer(parts, problem, extents) is None:
             return Lever("--split", name, "every node then fits on a core")
-    search = _Search(request, "exact", Clock(10.0))
+    search = _Search(request, "exact", timer, timer)
     if search.repaired(uniform(extents, {})) is not None:
         return Lever("--split", "AUTO", "cuts each layer as finely as it must be to fit")
     return None
@@ -131,8 +136,8 @@ def _levers(extents: Extents) -> Iterator[tuple[str, dict[str, int]]]:
 class _Search:
     """The best candidate so far."""
 
-    def __init__(self, request: Request, method: str, timer: Clock) -> None:
-        self.request, self.timer = request, timer
+    def __init__(self, request: Request, method: str, timer: Clock, patience: Clock) -> None:
+        self.request, self.timer, self.patience = request, timer, patience
         self.rules: tuple[str, ...] = (method,) if method in RULES else _RULES[request.objective]
         self.extents = layer_extents(request.graph, request.semantics.softmax)
         self.platform = request.platform()
@@ -165,7 +170,7 @@ class _Search:
         """Look at cuts that are alike, at cuts by weight, and then around the best one."""
         weights = weights_of(self._problem(Split()))
         for parts in self._seeds(weights):
-            if self.timer.expired:
+            if self._is_late():
                 return
             self.try_parts(parts, repair=True)
         if self.best is not None:
@@ -182,7 +187,8 @@ class _Search:
                     break
 
     def _is_late(self) -> bool:
-        return self.best is not None and self.timer.expired
+        """Return whether to stop: with something in hand, when the share is used up."""
+        return (self.patience if self.best is None else self.timer).expired
 
     def _seeds(self, weights: Mapping[str, Weights]) -> Iterator[Parts]:
         yield {}
@@ -210,7 +216,7 @@ class _Search:
         """Return the nearest finer parts that fit, or None."""
         most = max(_MOST_REPAIRED, min(MOST_NODES, _count(split_into(parts), self.extents)))
         for _ in range(_MOST_REPAIRS):
-            if self.timer.expired or _count(split_into(parts), self.extents) > most:
+            if self._is_late() or _count(split_into(parts), self.extents) > most:
                 return None
             after = finer(parts, self._problem(split_into(parts)), self.extents)
             if after is None:
