@@ -203,17 +203,33 @@ def tilings(layer: GatedLayer, teams: int, width: int) -> Iterator[Tiling]:
 
 
 def best_plan(
-    layer: GatedLayer, costs: GatedCosts, teams: Sequence[Team], platform: Platform, semantics: Semantics, *, most_nodes: int = 400
+    layer: GatedLayer,
+    costs: GatedCosts,
+    teams: Sequence[Team],
+    platform: Platform,
+    semantics: Semantics,
+    *,
+    most_nodes: int = 400,
+    below: int | None = None,
 ) -> tuple[Tiling, PeriodicPlan] | None:
-    """Return the tiling and periodic plan with the least latency among those that fit, or None where none does."""
+    """Return the tiling and periodic plan with the least latency among those that fit, or None where none does.
+
+    Parameters
+    ----------
+    most_nodes
+        Nodes of one iteration and team; finer tilings are left out.
+    below
+        Only a plan with a lower latency is of use.
+    """
     best: tuple[int, Tiling, PeriodicPlan] | None = None
     for tiling in dict.fromkeys(tilings(layer, len(teams), len(teams[0].cores))):
         loop = gated_loop(layer, costs, teams, tiling, platform, semantics)
-        if len(loop.nodes) > most_nodes * len(teams) or (best is not None and least_latency(loop) >= best[0]):
+        limit = best[0] if best is not None else below
+        if len(loop.nodes) > most_nodes * len(teams) or (limit is not None and least_latency(loop) >= limit):
             continue
         if (plan := plan_loop(loop)) is not None:
             latency = latency_of(plan)
-            if best is None or latency < best[0]:
+            if limit is None or latency < limit:
                 best = latency, tiling, plan
     return None if best is None else best[1:]
 

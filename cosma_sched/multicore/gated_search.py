@@ -119,13 +119,11 @@ def search(gated: Gated, request: Request) -> tuple[dict[str, Any], PeriodicPlan
     best: tuple[int, dict[str, Any], PeriodicPlan] | None = None
     for candidate, teams in _candidates(gated, request.costs):
         costs = piece_costs(candidate, request.costs, len(teams[0].cores), 1 if teams[0].vector is None else len(teams[0].cores))
-        found = best_plan(candidate.layer, costs, teams, platform, request.semantics)
+        found = best_plan(candidate.layer, costs, teams, platform, request.semantics, below=None if best is None else best[0])
         if found is None:
             continue
         tiling, plan = found
-        latency = latency_of(plan)
-        if best is None or latency < best[0]:
-            best = latency, describe(candidate, teams, tiling), plan
+        best = latency_of(plan), describe(candidate, teams, tiling), plan
     return None if best is None else best[1:]
 
 
