@@ -21,15 +21,16 @@ from cosma_sched.fusion.group import Group, Mode
 from cosma_sched.fusion.hull import Point, lower_hull, plus, times
 from cosma_sched.fusion.pricing import ColumnPricer, GroupPricer, GroupPrices, TileSpace, Vertex
 from cosma_sched.fusion.problem import FusionProblem, Operand
-from cosma_sched.fusion.selection import Chosen, Option, Paths, Programs
+from cosma_sched.fusion.selection import Chosen, Option, Paths, Programs, SelectionError
 from cosma_sched.fusion.steps import StepProblem
 from cosma_sched.mapping.cost import Machine
-from cosma_sched.mapping.network import Sweep, sweep
+from cosma_sched.mapping.network import Support, Sweep, sweep
 from cosma_sched.mapping.verify import vector_cost
 from cosma_sched.progress import Progress
 
-_LEAST_SECONDS = 5.0
-"""A selection gets so long even where pricing has used up the time: else nothing would come of it."""
+_LEAST_SECONDS = 2.0
+_LEAST_SOLVES = 2
+"""Selections in the two extreme directions and one between get so long even where pricing has used up the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,12 +154,19 @@ class ExactSearch:
             if found.vertices or found.open_floors:
                 floors.append(Option(members, lower_hull([*(vertex.point for vertex in found.vertices), *found.open_floors])))
         kept = self._only_fixed(options)
-        fused, proved_by = self._sweep([options[index] for index in kept])
-        if not offered.complete:
-            limit = ceiling(self.problem, self.machine)
-            proven = Sweep(fused.points, limit.edp, limit.energy_pj, limit.latency_cycles)
-        else:
-            proven = fused if complete else self._sweep([floors[index] for index in self._only_fixed(floors)])[0]
+        limit = ceiling(self.problem, self.machine)
+        unproven = Sweep(alone.points, limit.edp, limit.energy_pj, limit.latency_cycles)
+        try:
+            fused, proved_by = self._sweep([options[index] for index in kept])
+            if complete and offered.complete:
+                proven = fused
+            elif offered.complete:
+                proven = self._sweep([floors[index] for index in self._only_fixed(floors)])[0]
+            else:
+                proven = unproven
+        except SelectionError:  # no time to choose among the groups: the network without fusion is held
+            kept, complete, proved_by = list(range(len(self.problem.nodes))), False, "ceiling"
+            fused, proven = alone, unproven
         return Found(
             alone,
             fused,
@@ -193,9 +201,26 @@ class ExactSearch:
             if paths.is_complete:
                 return sweep(paths.solve), "paths"
         solver = self.options.solver or SolverOptions()
-        if self.progress.clock.remaining is not None:
-            solver = replace(solver, time_limit=max(self.progress.clock.remaining, _LEAST_SECONDS))
-        return sweep(Programs(self.problem, options, solver).solve), solver.solver
+        programs = Programs(self.problem, options, solver)
+        held: list[tuple[int, int, Support[Chosen]]] = []
+
+        def solve(a: int, b: int) -> Support[Chosen]:
+            remaining = self.progress.clock.remaining
+            if remaining is not None:
+                if not remaining and len(held) > _LEAST_SOLVES:
+                    raise SelectionError("time_limit")
+                programs.solver = replace(solver, time_limit=max(remaining, _LEAST_SECONDS))
+            held.append((a, b, programs.solve(a, b)))
+            return held[-1][2]
+
+        try:
+            return sweep(solve), solver.solver
+        except SelectionError:
+            if len(held) <= _LEAST_SOLVES:
+                raise
+        points = tuple(sorted((support for _, _, support in held), key=lambda support: (support.energy, support.latency)))
+        limit = ceiling(self.problem, self.machine)
+        return Sweep(points, limit.edp, limit.energy_pj, limit.latency_cycles), solver.solver
 
     # Prices
 

@@ -187,10 +187,12 @@ class Programs:
         savings = [cost - sum(alone.get(member, 0) for member in option.members) for option, cost in zip(self.options, costs, strict=True)]
         shift = max(0, (sum(map(abs, savings)) // _LARGEST[self.solver.solver]).bit_length())
         scaled = [saving >> shift for saving in savings]  # rounded down, so that bounds stay bounds
-        chosen, bound = self._choose(scaled, ())
+        everything_alone = sum(len(option.members) == 1 for option in self.options) == len(self.problem.nodes)
+        alone_start = [index for index, option in enumerate(self.options) if len(option.members) == 1] if everything_alone else None
+        chosen, bound = self._choose(scaled, (), alone_start)
         if not a or not b:  # of equal ones, that with least of the other value, if the back end finds it
             others = [price[1] if not b else price[0] for price in prices]
-            rival, _ = self._choose(others, ((scaled, sum(scaled[index] for index in chosen)),))
+            rival, _ = self._choose(others, ((scaled, sum(scaled[index] for index in chosen)),), chosen)
             if sum(costs[index] for index in rival) == sum(costs[index] for index in chosen):
                 chosen = rival
         energy = sum(prices[index][0] for index in chosen)
@@ -203,12 +205,13 @@ class Programs:
         vertices = tuple((index, self.options[index].hull.index(prices[index])) for index in chosen)
         return Support(energy, latency, min(value, proven), vertices)
 
-    def _choose(self, costs: Sequence[int], limits: Sequence[tuple[Sequence[int], int]]) -> tuple[list[int], int | None]:
+    def _choose(
+        self, costs: Sequence[int], limits: Sequence[tuple[Sequence[int], int]], held: Sequence[int] | None
+    ) -> tuple[list[int], int | None]:
         """Return the best options that form no cycle, and what is proven where that is less; None where they are proven to be the best."""
-        everything_alone = sum(len(option.members) == 1 for option in self.options) == len(self.problem.nodes)
         start: dict[Any, int] | None = None
-        if everything_alone and not limits:
-            start = {index: int(len(option.members) == 1) for index, option in enumerate(self.options)}
+        if held is not None:
+            start = {index: int(index in set(held)) for index in range(len(self.options))}
         while True:
             outcome = solve_linear(self._program(costs, limits), options=self.solver, start=start)
             if outcome.values is None:
