@@ -226,7 +226,6 @@ class Judge:
         self._grouper = Grouper(self.scorer, self.partitioner, max_group)
         self._layer_place = np.full(len(problem.nodes), -1, dtype=np.int64)
         self._layer_place[list(problem.layers)] = np.arange(len(problem.layers))
-        self._partitions: dict[bytes, tuple[tuple[tuple[int, ...], ...], bool]] = {}
         self._best: tuple[Decoded, int] | None = None
 
     def judge(self, genes: Integers) -> Floats:
@@ -283,10 +282,7 @@ class Judge:
         return np.array(totals)
 
     def _ways(self, plans: Plans, row: int) -> tuple[tuple[Way, ...], bool]:
-        bits = plans.fused[row].tobytes()
-        partition = self._partitions.get(bits)
-        if partition is None:
-            partition = self._partitions[bits] = self.partitioner.groups(np.flatnonzero(plans.fused[row]).tolist())
+        groups, same = self.partitioner.groups(np.flatnonzero(plans.fused[row]).tolist())
         tiles, modes, extents = plans.tiles[row], plans.modes[row], self.problem.nodes
 
         def wished(sink: int) -> tuple[Tile, Mode]:
@@ -298,7 +294,6 @@ class Judge:
             return (n, p, q), Mode.RECOMPUTE if (n, p, q) == (batch, rows, columns) else mode
 
         stays = plans.stays[row]
-        groups, same = partition
         ways: list[Way] = []
         for members in groups:
             resident: tuple[int, ...] = ()

@@ -21,8 +21,8 @@ from cosma_sched.mapping.verify import vector_cost
 
 Members = tuple[int, ...]
 Edge = tuple[int, int]
-_MOST_KEPT = 100_000
-"""Groups that are remembered; beyond it memory is started anew."""
+_MOST_KEPT = 40_000
+"""Groups, ways and partitions that are remembered; beyond it memory is started anew."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,7 @@ class Partitioner:
         self.problem = problem
         self.edges = edges_of(problem)
         self._valid: dict[Members, bool] = {}
+        self._partitions: dict[tuple[int, ...], tuple[tuple[Members, ...], bool]] = {}
         self._cut: dict[Members, tuple[Members, ...]] = {}
         self._reach = _reachable(problem)
 
@@ -81,7 +82,15 @@ class Partitioner:
         fused
             Places in `edges`.
         """
-        chosen = [self.edges[place] for place in fused]
+        key = tuple(fused)
+        known = self._partitions.get(key)
+        if known is None:
+            if len(self._partitions) + len(self._valid) > _MOST_KEPT:
+                self._partitions, self._valid = {}, {}
+            known = self._partitions[key] = self._joined([self.edges[place] for place in fused])
+        return known
+
+    def _joined(self, chosen: Sequence[Edge]) -> tuple[tuple[Members, ...], bool]:
         whole = True
         found: list[Members] = []
         for members in _components(range(len(self.problem.nodes)), chosen):
@@ -244,7 +253,7 @@ class Grouper:
                 # parts depend on the wishes of their own sinks, so they are not remembered under this key
                 parts = [self.ways(part, wished, resident)[0] for part in self.partitioner.split(members)]
                 return tuple(way for part in parts for way in part), False
-            if len(self._kept.ways) > _MOST_KEPT:
+            if len(self._kept.bases) + len(self._kept.ways) > _MOST_KEPT:
                 self._kept = Kept()
             found = self._kept.ways[key] = ((way,), same)
         return found
