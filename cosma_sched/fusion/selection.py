@@ -203,7 +203,8 @@ class Programs:
         else:
             proven = base + ((bound if bound is not None else sum(scaled[index] for index in chosen)) << shift)
         vertices = tuple((index, self.options[index].hull.index(prices[index])) for index in chosen)
-        return Support(energy, latency, min(value, proven), vertices)
+        # below 0 a bound says nothing, and the product of two such bounds would be taken for one
+        return Support(energy, latency, max(0, min(value, proven)), vertices)
 
     def _choose(
         self, costs: Sequence[int], limits: Sequence[tuple[Sequence[int], int]], held: Sequence[int] | None

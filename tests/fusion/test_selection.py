@@ -122,3 +122,13 @@ def test_the_sum_of_hulls_is_the_hull_of_all_sums() -> None:
     for _ in range(50):
         one, other = (lower_hull((rng.randint(0, 30), rng.randint(0, 30)) for _ in range(5)) for _ in range(2))
         assert plus(one, other) == lower_hull((x[0] + y[0], x[1] + y[1]) for x in one for y in other)
+
+
+def test_without_time_a_back_end_claims_no_bound_below_zero() -> None:
+    """Two negative bounds multiplied once to a bound far above the value."""
+    problem, options = random_case(3)
+    programs = Programs(problem, options, SolverOptions(time_limit=0.0))
+    found = sweep(programs.solve)
+    assert found.energy_bound >= 0
+    assert found.latency_bound >= 0
+    assert found.edp_bound <= min(point.energy * point.latency for point in found.points)
