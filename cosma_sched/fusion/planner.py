@@ -116,10 +116,11 @@ def fuse_exactly(result: FusionResult, problem: FusionProblem, machine: Machine,
     space = described(options.exact.space, found.longest, fixed=options.exact.fixed is not None)
     result = result.replace(options={**result.options, "space": space}, evaluations=search.fronts.evaluations)
     result = with_groups(result, search, found, chosen, options)
-    bounds = NetworkBounds(found.proven.edp_bound, found.proven.energy_bound, found.proven.latency_bound)
+    limit, proven = ceiling(problem, machine, overlap=options.overlap), found.proven
+    energy_bound = max(proven.energy_bound, limit.energy_pj)
+    bounds = NetworkBounds(max(proven.edp_bound, limit.edp), energy_bound, max(proven.latency_bound, limit.latency_cycles))
     if options.overlap == "group":
-        limit = ceiling(problem, machine, overlap="group")
-        bounds = NetworkBounds(found.proven.energy_bound * limit.latency_cycles, found.proven.energy_bound, limit.latency_cycles)
+        bounds = NetworkBounds(energy_bound * limit.latency_cycles, energy_bound, limit.latency_cycles)
         result = result.replace(remarks=(*result.remarks, _GROUP_REMARK))
     provenance = replace(result.provenance, proved_by=("enumeration", found.proved_by))
     return with_bounds(result, bounds, found.interrupted, progress).replace(provenance=provenance)
