@@ -61,7 +61,9 @@ def test_an_accelerator_survives_its_document(name: str) -> None:
 
 
 def test_an_unknown_name_lists_the_known_ones() -> None:
-    with pytest.raises(InputError, match=r'gemmini_smal: no such accelerator; known names are big-single-3d, .* did you mean "gemmini_small"'):
+    with pytest.raises(
+        InputError, match=r'gemmini_smal: no such accelerator; known names are big-single-3d, .* did you mean "gemmini_small"'
+    ):
         load_accelerator("gemmini_smal")
 
 
