@@ -5,93 +5,19 @@ One program serves as the master without memory (a bound), as the complete formu
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import pairwise
-from math import gcd
 from typing import TYPE_CHECKING, Any
 
 from cosma_sched.backends import libraries
 from cosma_sched.multicore.bounds import Reach, ends_of_cores
 from cosma_sched.multicore.platform import Route
 from cosma_sched.multicore.problem import Objective, TileKind
+from cosma_sched.multicore.program_parts import ENERGY_SCALE, Choice, ProgramOptions, Slot, time_unit
 from cosma_sched.multicore.symmetry import interchangeable
 from cosma_sched.multicore.tables import OFF, Tables
 
 if TYPE_CHECKING:
     from ortools.sat.python.cp_model import IntVar
-
-ENERGY_SCALE = 1024
-"""Energies of transfers count in units of 1/1024 pJ."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProgramOptions:
-    """What a program covers.
-
-    Parameters
-    ----------
-    horizon
-        No schedule that ends later is of interest, in cycles.
-    with_memory
-        Whether capacities count. Without them one arrival per tile and memory is enough, and the optimum bounds every schedule.
-    slots
-        Arrivals of a tile in a memory that are told apart, its production not counted.
-    open_ended
-        Whether the last of them stands for any number of later ones: its bytes count while it arrives and while it is read. The optimum is
-        then a bound for every schedule, and it is one of a schedule where that one has room for what it leaves out.
-    total_limit
-        Bytes that may lie on the chip at once, or None.
-    spills
-        Whether intermediate tiles may go off-chip and come back.
-    only
-        None for all schedules. Tiles that may be spilled, where a repair leaves the others alone; copies then come to readers only, and
-        blocks keep their names. The optimum bounds nothing.
-    """
-
-    horizon: int
-    with_memory: bool = True
-    slots: int = 1
-    open_ended: bool = False
-    total_limit: int | None = None
-    spills: bool = True
-    only: frozenset[int] | None = None
-
-
-@dataclass(slots=True)
-class Choice:
-    """One way in which a copy comes about: `literal` holds if it is taken."""
-
-    literal: Any
-    source: Slot | None
-    """None: off-chip."""
-    route: Route
-    resources: tuple[int, ...]
-    cycles: int
-    leads: Choice | None = None
-    """The choice of another slot on whose transfer over a bus this one rides."""
-
-
-@dataclass(slots=True, eq=False)
-class Slot:
-    """A stay of a tile in a memory (`OFF`: off-chip): made there, resident from the start, or brought by a transfer.
-
-    Attributes
-    ----------
-    present
-        Whether it exists.
-    start, ready, end
-        Bytes are taken in [start, end); contents are usable from `ready`.
-    """
-
-    tile: int
-    memory: int
-    rank: int
-    present: Any
-    start: Any
-    ready: Any
-    end: Any
-    is_open: bool = False
-    choices: list[Choice] = field(default_factory=list)
 
 
 class ScheduleProgram:
@@ -217,13 +143,16 @@ class ScheduleProgram:
                 for slot in self.arrivals.get((tile, memory), ()):
                     self._choose(slot)
                 self._in_order(tile, memory)
+            if self._is_kept(tile) and self.options.open_ended:
+                self._keep(tile)
             if tile in self.written:
                 self._choose(self.written[tile])
 
     def _may_arrive(self, tile: int, memory: int) -> bool:
         """Whether a copy there can be of use: to a reader, or on the way somewhere else."""
         tables, problem = self.tables, self.problem
-        is_of_use = problem.readers[tile] or problem.is_written_back(problem.tiles[tile])
+        facts = problem.tiles[tile]  # kept outputs may move too, as far as bounds go
+        is_of_use = problem.readers[tile] or problem.is_written_back(facts) or (self._is_kept(tile) and self.options.with_memory)
         if not is_of_use or not any(target == memory for _, target in tables.routes):
             return False
         size, capacity = tables.sizes[tile], tables.capacities[memory]
@@ -246,7 +175,7 @@ class ScheduleProgram:
             places.setdefault(self.tables.memory[tile][core], []).append(x)
         start, ready, end = self.s[writers[0]], self.e[writers[-1]], self._time()
         self.model.add(end >= ready)
-        if self.problem.semantics.outputs == "kept" and self.problem.tiles[tile].is_output:
+        if self._is_kept(tile) and not self.options.open_ended:
             self.model.add(end == self.latency)
         for memory, literals in places.items():
             present = literals[0]
@@ -259,6 +188,26 @@ class ScheduleProgram:
             self._stay(slot, self.tables.sizes[tile])
             if extra := self.tables.peak_sizes[tile] - self.tables.sizes[tile]:
                 self._occupy(memory, start, ready, present, extra)
+
+    def _is_kept(self, tile: int) -> bool:
+        return self.problem.semantics.outputs == "kept" and self.problem.tiles[tile].is_output
+
+    def _keep(self, tile: int) -> None:
+        """Some copy of an output lies on the chip at the end. A bound must not say where, though schedules keep it where it was made."""
+        copies = [slot for (other, _), slot in self.made.items() if other == tile]
+        copies += [slot for (other, _), slots in self.arrivals.items() if other == tile for slot in slots]
+        literals = []
+        for slot in copies:
+            literal = self._bool()
+            literals.append(literal)
+            self.model.add_implication(literal, slot.present)
+            if slot.is_open:
+                last = self._time()
+                self.model.add(last == self.latency - 1)
+                self._occupy(slot.memory, last, self.latency, literal, self.tables.sizes[tile])
+            else:
+                self.model.add(slot.end >= self.latency).only_enforce_if(literal)
+        self.model.add_bool_or(literals)
 
     def _resident(self, tile: int, memory: int) -> None:
         readers = [node for node in self.problem.readers[tile] if not isinstance(self.at(node, memory, tile), int)]
@@ -478,17 +427,3 @@ class ScheduleProgram:
     def transfers(self) -> list[Slot]:
         """Return all slots that come about by a transfer."""
         return [slot for slots in self.arrivals.values() for slot in slots] + list(self.written.values())
-
-
-def time_unit(tables: Tables) -> int:
-    """Return the greatest common divisor of all durations."""
-    unit = 0
-    for node, allowed in enumerate(tables.allowed):
-        for core in allowed:
-            unit = gcd(unit, tables.cycles[node][core])
-    sizes = {tables.sizes[tile] for tile, facts in enumerate(tables.problem.tiles) if tables.problem.takes_memory(facts)}
-    for ways in tables.routes.values():
-        for _, route in ways:
-            for size in sizes:
-                unit = gcd(unit, route.cycles(size))
-    return unit or 1

@@ -117,6 +117,12 @@ def test_outputs_that_are_kept_and_do_not_fit_together_are_proven_impossible() -
         schedule_problem(asked(19, 19), time_limit=None)
 
 
+def test_nothing_is_claimed_of_kept_outputs_that_fit_only_by_moving() -> None:
+    """The search for a proof once left moves of kept outputs out, and called this impossible."""
+    answer = schedule_problem(random_problem(123, max_nodes=6, semantics=Semantics(outputs="kept")), time_limit=1)
+    assert answer.status is Status.UNKNOWN
+
+
 # other objectives
 
 
