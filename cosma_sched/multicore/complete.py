@@ -9,7 +9,8 @@ from cosma_sched.backends import CpOutcome, SolverOptions, solve_cpsat
 from cosma_sched.multicore.draft import Draft
 from cosma_sched.multicore.figures import Figures
 from cosma_sched.multicore.problem import Objective
-from cosma_sched.multicore.program import ENERGY_SCALE, ProgramOptions, ScheduleProgram, time_unit
+from cosma_sched.multicore.program import ScheduleProgram
+from cosma_sched.multicore.program_parts import ENERGY_SCALE, ProgramOptions, time_unit
 from cosma_sched.multicore.program_values import hint_of, read_draft
 from cosma_sched.multicore.tables import Tables
 from cosma_sched.progress import Clock
@@ -136,8 +137,8 @@ def _program(tables: Tables, best: Draft | None, slots: int, open_ended: bool, t
     objective, unit = tables.problem.objective, time_unit(tables)
     horizon = serial_horizon(tables, slots)
     if best is not None and objective is Objective.LATENCY:
-        horizon = value_of(tables, best) - unit
-        if horizon < 0:
+        horizon = (value_of(tables, best) - 1) // unit * unit  # the best latency is a multiple of the unit
+        if horizon <= 0:
             return None
     options = ProgramOptions(horizon, slots=slots, open_ended=open_ended, total_limit=total_limit, spills=objective is not Objective.MEMORY)
     program = ScheduleProgram(tables, options)

@@ -18,7 +18,8 @@ from cosma_sched.multicore.list_scheduler import EVICTIONS, RULES, list_schedule
 from cosma_sched.multicore.minimax import minimax
 from cosma_sched.multicore.platform import OFFCHIP
 from cosma_sched.multicore.problem import Objective, TileKind
-from cosma_sched.multicore.program import ENERGY_SCALE, ProgramOptions, ScheduleProgram
+from cosma_sched.multicore.program import ScheduleProgram
+from cosma_sched.multicore.program_parts import ENERGY_SCALE, ProgramOptions
 from cosma_sched.multicore.program_values import hint_of, read_draft
 from cosma_sched.multicore.rhythm import has_rhythm, rhythms
 from cosma_sched.multicore.tables import Tables

@@ -15,7 +15,7 @@ from cosma_sched.multicore.draft import Draft
 from cosma_sched.multicore.improve import Held, Improver
 from cosma_sched.multicore.list_scheduler import EVICTIONS, RULES, list_schedule
 from cosma_sched.multicore.problem import Objective, ScheduleProblem
-from cosma_sched.multicore.program import ENERGY_SCALE
+from cosma_sched.multicore.program_parts import ENERGY_SCALE
 from cosma_sched.multicore.schedule import Schedule, ScheduleBounds
 from cosma_sched.multicore.tables import Tables
 from cosma_sched.multicore.timing import retime

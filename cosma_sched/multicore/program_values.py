@@ -7,7 +7,8 @@ from typing import Any
 
 from cosma_sched.backends.cpsat import CpOutcome
 from cosma_sched.multicore.draft import Draft, Move, unneeded
-from cosma_sched.multicore.program import Choice, ScheduleProgram, Slot
+from cosma_sched.multicore.program import ScheduleProgram
+from cosma_sched.multicore.program_parts import Choice, Slot
 from cosma_sched.multicore.symmetry import in_order
 from cosma_sched.multicore.tables import OFF
 

@@ -11,7 +11,7 @@ from cosma_sched.backends import SolverOptions, libraries, solve_cpsat
 from cosma_sched.backends.task import OnProgress
 from cosma_sched.multicore.draft import Draft, Move
 from cosma_sched.multicore.problem import TileKind
-from cosma_sched.multicore.program import time_unit
+from cosma_sched.multicore.program_parts import time_unit
 from cosma_sched.multicore.tables import OFF, Tables
 from cosma_sched.result import Status
 

@@ -15,7 +15,8 @@ from cosma_sched.multicore.list_scheduler import RULES, list_schedule
 from cosma_sched.multicore.planner import schedule_problem
 from cosma_sched.multicore.platform import OFFCHIP, Memory, Platform, PlatformCore, Route
 from cosma_sched.multicore.problem import Node, ScheduleProblem, Semantics, Tile, TileKind
-from cosma_sched.multicore.program import ProgramOptions, ScheduleProgram, time_unit
+from cosma_sched.multicore.program import ScheduleProgram
+from cosma_sched.multicore.program_parts import ProgramOptions, time_unit
 from cosma_sched.multicore.program_values import hint_of, read_draft
 from cosma_sched.multicore.symmetry import blocks_of, in_order, interchangeable
 from cosma_sched.multicore.tables import Tables
