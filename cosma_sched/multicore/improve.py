@@ -43,6 +43,7 @@ FRUITLESS_WINDOWS = 60
 PERTURB_SHARE = 0.2
 RHYTHM_SHARE = 0.2
 MASTER_SHARE = 0.5
+COMPLETE_SHARE = 0.7
 MOST_CHOICES_MASTER = 700
 """(tile, way) pairs up to which the master has a good chance of a proof: two cores and some fifty tiles."""
 TRIES_PER_NODE = 60
@@ -355,8 +356,9 @@ class Improver:
             self.held.offer(draft)
             self.held.prove(_search_name(self.held.objective), bound)
 
+        clock = self.clock.within(COMPLETE_SHARE)
         proof = search_complete(
-            self.tables, self.held.best, options=self.options, clock=self.clock, on_found=found, total_limit=self.held.total_limit
+            self.tables, self.held.best, options=self.options, clock=clock, on_found=found, total_limit=self.held.total_limit
         )
         self.held.interrupted |= proof.interrupted
         if proof.is_proven:
