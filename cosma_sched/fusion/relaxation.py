@@ -133,7 +133,7 @@ def descend(judge: Judge, settings: Descent, seed: int, progress: Progress, eval
     """
     jax: Any = need("jax", extra="gradient")
     net = net_of(judge.problem, judge.partitioner.edges)
-    run = Trace(judge)
+    run = Trace(judge, any_order=settings.optimistic)
     interrupted = False
     with jax.enable_x64(True):
         advance, value = _programs(_Key(judge, net, settings))
@@ -306,10 +306,12 @@ class Trace:
     ----------
     judge
         The evaluator.
+    any_order
+        The model is blind to orders: each layer of a start takes the one that is best here.
     """
 
-    def __init__(self, judge: Judge) -> None:
-        self.judge = judge
+    def __init__(self, judge: Judge, *, any_order: bool = False) -> None:
+        self.judge, self.any_order = judge, any_order
         self.decoded: tuple[int, int] | None = None
         self.repaired: tuple[int, int] | None = None
         self.claimed: float | None = None
@@ -326,6 +328,8 @@ class Trace:
         if model is not None:
             plans = plans._replace(orders=np.asarray(model.orders, dtype=np.int64))
             self._claim(model)
+        if self.any_order:
+            plans = plans._replace(orders=self._best_orders(plans))
         best: list[tuple[float, Plans]] = []
         valid = np.zeros(len(plans.fused), dtype=bool)
         least = np.full(len(plans.fused), np.inf)
@@ -365,9 +369,7 @@ class Trace:
         found = self.judge.decode(mixed)
         self._note(found)
         energy, latency = self.judge.by_layer(found)
-        energy, latency = energy / energy[0].sum(), latency / latency[0].sum()
-        parts = {"edp": (1.0, 1.0), "energy": (1.0, 1e-6), "latency": (1e-6, 1.0)}[self.judge.objective]
-        rows = (parts[0] * energy + parts[1] * latency).argmin(axis=0)
+        rows = self._shares(energy, latency, (energy[0].sum(), latency[0].sum())).argmin(axis=0)
         layers = np.arange(rows.size)
         chosen = plan._replace(wishes=mixed.wishes[rows, layers][None], orders=mixed.orders[rows, layers][None])
         last = self.judge.decode(chosen)
@@ -375,6 +377,22 @@ class Trace:
         value = float(last.values(self.judge.objective)[0])
         if self._best is None or value < self._best[0]:
             self._best = value, chosen
+
+    def _best_orders(self, plans: Plans) -> NDArray[np.int64]:
+        """Return for each layer of each start the order that is best here, whatever the model thought of orders."""
+        tried = [
+            self.judge.decode(plans._replace(orders=np.full_like(plans.orders, order))) for order in range(len(self.judge.scorer.orders))
+        ]
+        for found in tried:
+            self._note(found)
+        energy, latency = (np.stack(parts) for parts in zip(*map(self.judge.by_layer, tried), strict=True))  # [order, start, layer]
+        totals = energy.sum(axis=2).min(axis=0)[:, None], latency.sum(axis=2).min(axis=0)[:, None]
+        return np.asarray(self._shares(energy, latency, totals).argmin(axis=0), dtype=np.int64)
+
+    def _shares(self, energy: Floats, latency: Floats, totals: tuple[Any, Any]) -> Floats:
+        """Return what layers cost as shares of a network's totals, as the objective weighs them."""
+        weights = {"edp": (1.0, 1.0), "energy": (1.0, 1e-6), "latency": (1e-6, 1.0)}[self.judge.objective]
+        return np.asarray(weights[0] * energy / totals[0] + weights[1] * latency / totals[1])
 
     def _note(self, found: Decoded) -> None:
         values = found.values(self.judge.objective)

@@ -141,3 +141,16 @@ def test_descent_repeats_with_its_seed_and_answers_within_capacity(monkeypatch: 
         assert 0 <= report.valid_share <= 1
         products.append(energy * latency)
     assert products[0] == products[1]
+
+
+def test_a_model_that_is_blind_to_orders_gets_the_best_ones_for_its_factors() -> None:
+    judge = Judge(fusion_problem(CHAIN.graph()), machine(2, 96, 64))
+    plans = judge.genome.plans(judge.genome.draw(6, np.random.default_rng(0)))
+    plain = relaxation.Trace(judge)
+    plain.take(None, plans._replace(orders=np.zeros_like(plans.orders)))
+    chosen = relaxation.Trace(judge, any_order=True)
+    chosen.take(Relaxed(np.ones(6), np.ones(6), np.ones((6, 1)), np.zeros_like(plans.orders)), plans)
+    assert plain.repaired is not None
+    assert chosen.repaired is not None
+    assert chosen.repaired[0] * chosen.repaired[1] < plain.repaired[0] * plain.repaired[1]
+    assert chosen.claimed is None
