@@ -43,7 +43,11 @@ _MOST_REPAIRED = 4_000
 
 _MOST_LOOKS = 400
 _ROWS = (1, 2, 4, 8, 16, 32, 64)
-_RULES = {Objective.LATENCY: ("list-latency", "critical-path"), Objective.ENERGY: ("list-latency",), Objective.MEMORY: ("list-memory",)}
+_RULES = {
+    Objective.LATENCY: ("list-latency", "list-memory", "critical-path"),
+    Objective.ENERGY: ("list-latency", "list-memory"),
+    Objective.MEMORY: ("list-memory",),
+}
 
 
 class NothingFitsError(Exception):
@@ -169,9 +173,12 @@ class _Search:
     def run(self) -> None:
         """Look at cuts that are alike, at cuts by weight, and then around the best one."""
         weights = weights_of(self._problem(Split()))
+        seeds = self.timer.within(0.5)
         for parts in self._seeds(weights):
             if self._is_late():
                 return
+            if self.best is not None and seeds.expired:
+                break
             self.try_parts(parts, repair=True)
         if self.best is not None:
             self.rules = (self.best[3],)  # half the time; the other rule would seldom win now
@@ -197,6 +204,10 @@ class _Search:
         if any(weight.weights for weight in weights.values()):
             for share in (2, 4, 8):
                 yield by_weight(self.extents, weights, cores, share)
+        most = max((extent.get("rows", 1) for extent in self.extents.values()), default=1)
+        if most > max(_ROWS):
+            for part in (4, 2, 1):  # a few rows at a time through all layers, where features are large
+                yield uniform(self.extents, {"rows": most // part})
         for rows in _ROWS:
             for dim in wide:
                 for columns in dict.fromkeys((1, cores)):
