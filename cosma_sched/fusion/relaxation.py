@@ -328,24 +328,26 @@ class Trace:
         if model is not None:
             plans = plans._replace(orders=np.asarray(model.orders, dtype=np.int64))
             self._claim(model)
-        if self.any_order:
-            plans = plans._replace(orders=self._best_orders(plans))
         best: list[tuple[float, Plans]] = []
         valid = np.zeros(len(plans.fused), dtype=bool)
-        least = np.full(len(plans.fused), np.inf)
+        least, pool = np.full(len(plans.fused), np.inf), plans
         for mode in range(len(MODES)):
             tried = plans._replace(modes=np.full_like(plans.modes, mode))
+            if self.any_order:
+                tried = tried._replace(orders=self.best_orders(tried))
             found = self.judge.decode(tried)
             valid |= found.valid
             self._note(found)
             values = found.values(self.judge.objective)
+            if values.min() < least.min():
+                pool = tried
             least = np.minimum(least, values)
             best += [(float(values[row]), _only(tried, int(row))) for row in np.argsort(values)[:2]]
         self._valid += valid.tolist()
         best.sort(key=lambda entry: entry[0])
         plain = [plan for _, plan in best[:_MIXED]]
         for plan in plain if self._best is None else [self._best[1], *plain]:
-            self._recombine(plan, plans)
+            self._recombine(plan, pool)
         return np.argsort(-least)
 
     def _claim(self, model: Any) -> None:
@@ -378,7 +380,7 @@ class Trace:
         if self._best is None or value < self._best[0]:
             self._best = value, chosen
 
-    def _best_orders(self, plans: Plans) -> NDArray[np.int64]:
+    def best_orders(self, plans: Plans) -> NDArray[np.int64]:
         """Return for each layer of each start the order that is best here, whatever the model thought of orders."""
         tried = [
             self.judge.decode(plans._replace(orders=np.full_like(plans.orders, order))) for order in range(len(self.judge.scorer.orders))
