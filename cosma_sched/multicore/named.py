@@ -56,7 +56,7 @@ def named_schedule(
     UsageError
         If the network is no attention head, or the name is unknown.
     InfeasibleError
-        If a node fits on no core, or the order runs into a full memory.
+        If a node fits on no core, or the order, scheduled by list, runs into a full memory (with the objective memory: or spills).
     VerificationError
         If the schedule does not pass the checker: a bug.
     """
@@ -93,7 +93,11 @@ def named_schedule(
         bounds=bounds_of(tables, clock=Clock(1.0)),
     )
     runs, transfers = draft.runs(problem), draft.transfers(problem)
-    answer = draft.figures(problem).put_into(request.describe(blank.replace(nodes=runs, transfers=transfers), split.to_json()))
+    found = draft.figures(problem)
+    if problem.objective is Objective.MEMORY and found.offchip_bytes.spilled:
+        what = f"the order of schedule {letter} runs by list into a full memory, and the objective memory admits no spills"
+        raise InfeasibleError([Reason("schedule-exists", graph.name, what)])
+    answer = found.put_into(request.describe(blank.replace(nodes=runs, transfers=transfers), split.to_json()))
     bounds = {Objective.LATENCY: answer.bounds.latency_cycles, Objective.ENERGY: answer.bounds.energy_pj}
     answer = answer.replace(gap=relative_gap(answer.value, bounds.get(answer.objective, answer.bounds.peak_bytes)))
     if violations := verify(problem, answer):
