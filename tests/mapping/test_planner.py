@@ -176,7 +176,7 @@ def test_operators_that_cannot_be_expressed_stop_the_call_or_are_left_out_by_nam
     ("options", "message"),
     [
         ({"objective": "edpp"}, 'did you mean "edp"'),
-        ({"method": "best"}, "exact, random, gradient"),
+        ({"method": "best"}, "exact, random, genetic, bayesian, gradient"),
         ({"halo": "none"}, "parity, reuse"),
         ({"vector_ops": "costly"}, "free, charged"),
         ({"evaluations": 10}, "the exact method scores the whole space"),
