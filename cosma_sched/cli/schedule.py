@@ -104,15 +104,23 @@ def command(
     reading: dict[str, Any] = {"fold": fold, "views": views, "dtype": dtype, "dims": dimensions(dim)}
     reading |= {"parameters": named, "functions": "keep"}
     points = None if pareto is None else whole("--pareto", pareto, least=2)
+    for option, path in (("--trace", trace), ("--memory-csv", memory_csv), ("--mapping-yaml", mapping_yaml)):
+        if path == "-":
+            raise UsageError(f"{option}: needs the name of a file; standard output is for the result")
     files = {"trace": trace, "memory": memory_csv, "mapping": mapping_yaml}
     if points is not None:
-        _refuse_beside_front({"--trace": trace, "--memory-csv": memory_csv, "--mapping-yaml": mapping_yaml, "--addresses": addresses})
+        about_one = {"--trace": trace, "--memory-csv": memory_csv, "--mapping-yaml": mapping_yaml, "--addresses": addresses}
+        _refuse_beside_front(about_one, gap=ratio("--gap", gap))
     request = _Request(model, reading, accelerator, how, points, addresses, files, quiet, verbose)
     return lambda: _run(request, Output(json, output))
 
 
-def _refuse_beside_front(given: Mapping[str, object]) -> None:
+def _refuse_beside_front(given: Mapping[str, object], *, gap: float) -> None:
+    if gap:
+        raise UsageError("--gap ends the search for one schedule; the schedules of --pareto are each searched without it")
     for option, value in given.items():
+        if value and option == "--gap":
+            raise UsageError("--gap does not apply to --pareto, whose schedules are each searched to the end of their time")
         if value:
             raise UsageError(f"{option} is about one schedule, and --pareto gives several; schedule the one you want with --capacity")
 
@@ -145,8 +153,12 @@ def _run(request: _Request, target: Output) -> int:
         if request.points is not None:
             how = {name: value for name, value in request.how.items() if name != "gap"}
             front = schedule_front(graph, request.accelerator, request.points, **how, observers=observers)
+            target = target if front or target.path == "-" else Output(target.json)  # no schedules replace no file
             target.deliver(front_to_json(front), front_lines(front, graph.name, width=table_width()))
-            return _ending(front[0]) if front else 4
+            if front:
+                return _ending(front[0])
+            complain("nothing found within the time limit; try a longer --time-limit")
+            return 4
         found = schedule(graph, request.accelerator, **request.how, addresses=request.addresses, observers=observers)
     if not found.nodes and target.path is not None and os.path.exists(target.path):
         target = Output(target.json)  # a file that is there is not replaced by no schedule

@@ -126,6 +126,10 @@ def fuse(  # noqa: PLR0913 - the options of the command, by name
         raise UsageError(f"max_group must be >= 1, got {max_group}")
     if evaluations is not None and evaluations < 1:
         raise UsageError(f"evaluations must be >= 1, got {evaluations}")
+    if evaluations is not None and method == "exact":
+        raise UsageError("evaluations limit a baseline; the exact method prices the whole space")
+    if solver is not None and method != "exact":
+        raise UsageError(f"solver is the back end of the exact method; {method} uses none")
     clock = Clock(time_limit)
     device = load_accelerator(accelerator)
     machine = machine_of(device)

@@ -118,6 +118,8 @@ def schedule(  # noqa: PLR0913 - the options of the command, by name
     clock = Clock(time_limit)
     request = request_of(graph, accelerator, costs, objective, capacity, partial_sum_factor, terms)
     _check(method, block)
+    if gap and method != "exact":
+        raise UsageError(f"gap ends a search with a bound; {method} has none")
     named: dict[str, Any] = {"accelerator": request.accelerator.name, "objective": objective, "method": method, "block": block}
     named |= {"costs": str(costs), "split": split if isinstance(split, str) else "given", "capacity": capacity}
     named |= {"time-limit": time_limit, "gap": gap, **terms}
@@ -158,13 +160,19 @@ def schedule_front(  # noqa: PLR0913 - the options of the command, by name
     observers: Sequence[Observer] = (),
     **terms: str | None,
 ) -> tuple[Schedule, ...]:
-    """Return up to so many schedules from the fastest to the one with the least peak, none dominated; parameters as of `schedule`."""
+    """Return up to so many schedules from the fastest to the one with the least peak, none dominated; parameters as of `schedule`.
+
+    None at all where nothing was found in time.
+    """
     if method != "exact" or objective != "latency":
         raise UsageError("a front goes from least latency to least peak, by the exact method; it takes no objective and no baseline")
     clock = Clock(time_limit)
     request = request_of(graph, accelerator, costs, objective, capacity, partial_sum_factor, terms)
     _check(method, block)
-    chosen = _split(request, split, block, clock)
+    try:
+        chosen = _split(request, split, block, clock)
+    except NothingFitsError:
+        return ()
     named = {"accelerator": request.accelerator.name, "pareto": points, "split": str(split), "block": block, "costs": str(costs)}
     provenance = _provenance(graph, {**named, "capacity": capacity, **terms}, method, seed, workers)
     front = pareto_front(chosen.problem, points, time_limit=clock.remaining, workers=workers, seed=seed, observers=observers)

@@ -183,6 +183,29 @@ def test_a_front_goes_from_the_fastest_to_the_least_peak(run: Run) -> None:
     assert quick(run, "--split", "rows=2", "--pareto", "3").out.startswith("attention-head")
 
 
+def test_a_front_of_nothing_says_so_and_replaces_no_file(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "front.json"
+    path.write_text("old")
+    ending = quick(run, "--pareto", "2", "--time-limit", "0s", "--json", "-o", path)
+    assert (ending.code, ending.document["schedules"], path.read_text()) == (4, [], "old")
+    assert "try a longer --time-limit" in ending.err
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (("--pareto", "2", "--gap", "0.5"), "searched without it"),
+        (("--method", "list-latency", "--gap", "0.5"), "list-latency has none"),
+        (("--trace", "-", "--json"), "standard output is for the result"),
+        (("--memory-csv", "-"), "standard output is for the result"),
+    ],
+)
+def test_an_option_that_nothing_would_read_is_refused(run: Run, options: tuple[str, ...], problem: str) -> None:
+    ending = quick(run, *options)
+    assert (ending.code, ending.out) == (2, "")
+    assert problem in ending.err
+
+
 def test_addresses_are_disjoint_and_verified(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "out.json"
     document = quick(

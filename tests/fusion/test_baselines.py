@@ -60,6 +60,13 @@ def test_the_declared_space_of_a_baseline_cannot_be_narrowed() -> None:
         fuse(SMALL, "gemmini_small", method="random", tiles="strips")
 
 
+def test_options_that_a_method_does_not_read_are_refused() -> None:
+    with pytest.raises(UsageError, match="evaluations limit a baseline"):
+        fuse(SMALL, "gemmini_small", evaluations=5)
+    with pytest.raises(UsageError, match="random uses none"):
+        fuse(SMALL, "gemmini_small", method="random", solver="cbc")
+
+
 def test_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(UsageError, match="evaluations must be >= 1"):
         fuse(SMALL, "gemmini_small", method="random", evaluations=0)
