@@ -12,12 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from cosma_sched.errors import Defect, InputError
+from cosma_sched.errors import Defect, InputError, shown
 from cosma_sched.graph import Graph, Operator, TensorKind
 from cosma_sched.multicore.boxes import Box, Range, volume, whole
 from cosma_sched.multicore.costs import NodeCost, Piece, by_core
 from cosma_sched.multicore.grids import Grid, box_name, refined
 from cosma_sched.multicore.loops import Loops, loops_of
+from cosma_sched.multicore.operands import operand_defects
 from cosma_sched.multicore.platform import Platform
 from cosma_sched.multicore.problem import Node, Objective, ScheduleProblem, Semantics, Tile, TileKind
 from cosma_sched.multicore.softmax import expanded_softmax
@@ -194,8 +195,24 @@ class _Network:
     def __init__(self, graph: Graph, softmax: str) -> None:
         self.graph = expanded_softmax(graph) if softmax == "expanded" else graph
         self.sources = Sources(self.graph, inplace=softmax == "inplace")
+        self._refuse_misfits()
         self.layers = [self._layer(operator) for operator in self.graph if operator.name not in self.sources.views]
         self.second_outputs = {name: layer.operator.outputs[0] for layer in self.layers for name in layer.operator.outputs[1:]}
+
+    def _refuse_misfits(self) -> None:
+        """Refuse a network with operators that nobody can compute, all of them at once.
+
+        Raises
+        ------
+        InputError
+            With every one.
+        """
+        defects: list[Defect] = []
+        for index, operator in enumerate(self.graph):
+            shapes = [self.sources.seen(operator, position) for position in range(len(operator.inputs))]
+            defects += operand_defects(f"operators[{index}] {shown(operator.name)}", operator, shapes)
+        if defects:
+            raise InputError(self.graph.name, defects)
 
     def _layer(self, operator: Operator) -> _Layer:
         shapes = [self.sources.seen(operator, position) for position in range(len(operator.inputs))]

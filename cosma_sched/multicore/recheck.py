@@ -59,7 +59,10 @@ def _capacity_defects(answer: Schedule) -> Iterator[Defect]:
     sizes = answer.provenance.options.get("capacity")
     if sizes is None:
         return
-    for core, size in sizes.items() if isinstance(sizes, Mapping) else [("", sizes)]:
+    if not isinstance(sizes, Mapping):
+        yield Defect("provenance.options.capacity", f"must be bytes by core, got {shown(sizes)}")
+        return
+    for core, size in sizes.items():
         if type(size) is not int or size < 1:
             yield Defect(f"provenance.options.capacity.{core}", f"must be bytes > 0, got {shown(size)}")
 

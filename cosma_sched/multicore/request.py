@@ -91,6 +91,6 @@ def _costs(document: Mapping[str, Any], accelerator: Accelerator, path: str) -> 
     if isinstance(table, Mapping):
         rows = {key: {core: NodeCost(*cost) for core, cost in row.items()} for key, row in table.items()}
         return TableCosts(str(name).removeprefix("table "), rows, accelerator)
-    if name not in {"analytic", "mapping"}:
+    if name not in ("analytic", "mapping"):
         raise InputError(path, [Defect("costs.provider", f"must be analytic, mapping, or a table that comes with it, got {name!r}")])
     return provider(str(name), accelerator)

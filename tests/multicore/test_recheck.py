@@ -109,6 +109,14 @@ def test_capacities_that_came_with_a_result_must_be_bytes(graph: Graph, saved: d
         check(graph, Schedule.from_json({**saved, "provenance": {**saved["provenance"], "options": options}}))
 
 
+def test_capacities_that_are_no_table_and_costs_without_a_name_are_no_crash(graph: Graph, saved: dict[str, Any]) -> None:
+    options = {**saved["provenance"]["options"], "capacity": 1024}
+    with pytest.raises(InputError, match=r"provenance\.options\.capacity: must be bytes by core"):
+        check(graph, Schedule.from_json({**saved, "provenance": {**saved["provenance"], "options": options}}))
+    with pytest.raises(InputError, match=r"costs\.provider: must be analytic, mapping"):
+        check(graph, Schedule.from_json({**saved, "costs": {**saved["costs"], "provider": []}}))
+
+
 def test_an_infeasible_answer_needs_no_facts(graph: Graph, saved: dict[str, Any]) -> None:
     nothing: dict[str, Any] = {"nodes": [], "transfers": [], "residency": [], "accelerator": {}, "status": "infeasible"}
     document = {**saved, **nothing, **dict.fromkeys(("latency_cycles", "energy_pj", "peak_total_bytes", "gap"))}
