@@ -44,7 +44,7 @@ def command(
     halo: options.Halo = "parity",
     max_group: options.MaxGroup = "5",
     tiles: options.Tiles = "all",
-    modes: options.Modes = "recompute,h-cached,cached",
+    modes: options.Modes = "recompute,h-cached,cached,sliced",
     groups: options.Groups = None,
     no_prune: options.NoPrune = False,
     no_chain: options.NoChain = False,

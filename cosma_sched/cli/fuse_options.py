@@ -71,7 +71,12 @@ Tiles = Annotated[
     ),
 ]
 Modes = Annotated[
-    str, typer.Option(metavar="M,M,..", help="What may become of overlaps: recompute, h-cached, cached.", rich_help_panel=_SPACE)
+    str,
+    typer.Option(
+        metavar="M,M,..",
+        help="What may become of overlaps: recompute, h-cached, cached; sliced: products in slices.",
+        rich_help_panel=_SPACE,
+    ),
 ]
 Groups = Annotated[
     str | None,

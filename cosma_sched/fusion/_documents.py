@@ -21,6 +21,12 @@ class TileEntry(Entry):
     Q: Extent
 
 
+class SlicedTileEntry(TileEntry):
+    """A row tile, and the features of a slice."""
+
+    F: Extent | None = None
+
+
 class StepEntry(Entry):
     """One entry of ``steps``."""
 
@@ -33,6 +39,7 @@ class StepEntry(Entry):
     latency_cycles: Count
     scratchpad_bytes: Count
     words: WordsEntry
+    part: Literal["every", "first", "later", "middle", "last", "only"] | None = None
 
 
 class HeldEntry(Entry):
@@ -48,8 +55,9 @@ class GroupEntry(Entry):
     """One entry of ``groups``."""
 
     layers: Annotated[list[StrictStr], Field(min_length=1)]
-    tile: TileEntry
-    mode: Literal["recompute", "h-cached", "cached"]
+    tile: SlicedTileEntry
+    row_tile: Literal["resident", "streamed"] | None = None
+    mode: Literal["recompute", "h-cached", "cached", "sliced"]
     resident_weights: list[StrictStr]
     energy_pj: Count
     latency_cycles: Count

@@ -39,6 +39,8 @@ class GroupStep:
         Bytes in the scratchpad while it runs, in the fullest tile.
     words
         DRAM words.
+    part
+        In sliced products, in which slices of a row tile it runs: ``every``, ``first``, ``later``, ``middle``, ``last`` or ``only``.
     """
 
     layer: str
@@ -50,10 +52,14 @@ class GroupStep:
     latency_cycles: int
     scratchpad_bytes: int
     words: Words
+    part: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return one entry of ``steps``."""
-        return {**asdict(self), "extents": dict(zip(_AXES, self.extents, strict=True))}
+        entry = {**asdict(self), "extents": dict(zip(_AXES, self.extents, strict=True))}
+        if self.part is None:
+            del entry["part"]
+        return entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +83,7 @@ class FusedGroup:
     tile
         Batch, rows and columns of a tile of the last member's result.
     mode
-        What becomes of overlaps: ``recompute``, ``h-cached`` or ``cached``.
+        What becomes of overlaps: ``recompute``, ``h-cached`` or ``cached``; or ``sliced`` products.
     resident_weights
         Layers whose weights stay in the scratchpad.
     energy_pj, latency_cycles
@@ -90,6 +96,8 @@ class FusedGroup:
         The scratchpad at every step of the fullest tile.
     dram_words, unfused_dram_words
         Words moved, and words that the members move by themselves in the best network without fusion.
+    features, row_tile
+        Of sliced products: features of the intermediate in a slice, and whether the input's row tile is ``resident`` or ``streamed``.
     """
 
     layers: tuple[str, ...]
@@ -103,12 +111,16 @@ class FusedGroup:
     held: tuple[Held, ...] = ()
     dram_words: int = 0
     unfused_dram_words: int = 0
+    features: int | None = None
+    row_tile: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return one entry of ``groups``."""
+        sliced = {} if self.features is None else {"F": self.features}
         return {
             "layers": list(self.layers),
-            "tile": dict(zip(_AXES, self.tile, strict=True)),
+            "tile": {**dict(zip(_AXES, self.tile, strict=True)), **sliced},
+            **({} if self.row_tile is None else {"row_tile": self.row_tile}),
             "mode": self.mode,
             "resident_weights": list(self.resident_weights),
             "energy_pj": self.energy_pj,
@@ -308,6 +320,8 @@ def _group(entry: Mapping[str, Any]) -> FusedGroup:
         held=tuple(Held(**held) for held in entry["held"]),
         dram_words=entry["dram_words"],
         unfused_dram_words=entry["unfused_dram_words"],
+        features=entry["tile"].get("F"),
+        row_tile=entry.get("row_tile"),
     )
 
 

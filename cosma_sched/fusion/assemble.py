@@ -37,6 +37,7 @@ def fused_group(problem: FusionProblem, cost: GroupCost, alone_words: Mapping[in
             latency_cycles=step.score.latency_cycles,
             scratchpad_bytes=step.scratchpad_bytes,
             words=step.score.words,
+            part=step.step.part,
         )
         for step in cost.steps
     )
@@ -52,6 +53,8 @@ def fused_group(problem: FusionProblem, cost: GroupCost, alone_words: Mapping[in
         held=_held(problem, cost, names),
         dram_words=sum(_total(step.score.words) * step.step.multiplicity for step in cost.steps),
         unfused_dram_words=sum(alone_words[index] for index in cost.members),
+        features=None if cost.slicing is None else cost.slicing.features,
+        row_tile=None if cost.slicing is None else ("resident" if cost.slicing.stays else "streamed"),
     )
 
 
@@ -61,6 +64,8 @@ def _total(words: Words) -> int:
 
 def _held(problem: FusionProblem, cost: GroupCost, names: Sequence[str]) -> tuple[Held, ...]:
     """Return what the scratchpad holds at every step of the tile in which it holds most."""
+    if cost.slicing is not None:
+        return _held_in_slices(cost, names)
     group = Group(problem, cost.members)
     rows, columns = group.axis_classes(1, cost.tile[1]), group.axis_classes(2, cost.tile[2])
     extents = group.computed(rows, columns, cost.mode)
@@ -83,6 +88,16 @@ def _held(problem: FusionProblem, cost: GroupCost, names: Sequence[str]) -> tupl
         if most > peak:
             best, peak = tuple(found), most
     return best
+
+
+def _held_in_slices(cost: GroupCost, names: Sequence[str]) -> tuple[Held, ...]:
+    """Return what the scratchpad holds at every member's fullest step."""
+    found: dict[int, Held] = {}
+    for step in cost.steps:
+        index, working = step.step.node, step.score.scratchpad_bytes
+        if index not in found or working > found[index].working_bytes:
+            found[index] = Held(names[index], step.step.live_bytes, 0, working)
+    return tuple(found[index] for index in cost.members)
 
 
 def in_running_order(problem: FusionProblem, groups: Sequence[tuple[int, ...]]) -> list[int]:

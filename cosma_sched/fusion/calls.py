@@ -17,6 +17,7 @@ from cosma_sched.fusion.baselines import fuse_by_trial
 from cosma_sched.fusion.exact import ExactOptions
 from cosma_sched.fusion.floor import Ceiling, ceiling
 from cosma_sched.fusion.given import groups_of, tiles_of
+from cosma_sched.fusion.group import MODES as TILED
 from cosma_sched.fusion.group import Mode
 from cosma_sched.fusion.planner import FuseOptions, blank, fuse_exactly, layer_reasons
 from cosma_sched.fusion.pricing import TileSpace
@@ -85,7 +86,8 @@ def fuse(  # noqa: PLR0913 - the options of the command, by name
     tiles
         ``all`` divisors, ``strips`` (whole rows), or a JSON file ``{"rows": [...], "columns": [...]}``.
     modes
-        What may become of overlaps: of ``recompute``, ``h-cached``, ``cached``.
+        What may become of overlaps: of ``recompute``, ``h-cached``, ``cached``; and ``sliced``: pairs of products whose intermediate runs
+        slice by slice.
     groups
         Fixes the grouping: lists of names, or a JSON file with such a list (a saved result is one); what is in none runs alone.
     prune
@@ -134,6 +136,8 @@ def fuse(  # noqa: PLR0913 - the options of the command, by name
     device = load_accelerator(accelerator)
     machine = machine_of(device)
     problem = problem_of(network, charged=vector_ops == "charged", chain=chain, skip_unsupported=skip_unsupported)
+    if method != "exact" and tuple(modes) == MODES:
+        modes = [str(mode) for mode in TILED]  # searches by trial slice no products
     space = TileSpace(*tiles_of(tiles), _modes(modes), max_group)
     backend = None if solver is None else SolverOptions(solver=solver, seed=seed)
     exact = ExactOptions(space, halo, prune, backend, None if groups is None else groups_of(problem, groups))

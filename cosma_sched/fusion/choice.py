@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from cosma_sched.fusion.group import Group, Mode, Tile
+from cosma_sched.fusion.group import Group, Mode, Slicing, Tile
 from cosma_sched.fusion.steps import Output, StepProblem, StepScore, Weights, score_step, score_vector
 from cosma_sched.mapping.cost import Machine
 from cosma_sched.mapping.scoring import Words
@@ -41,6 +41,8 @@ class GroupStep:
         Maps and retained strips beside it, at most.
     resident_bytes
         Weights that stay for the whole group.
+    part
+        In a group of sliced products, in which of the slices it runs.
     """
 
     node: int
@@ -51,6 +53,7 @@ class GroupStep:
     outside: tuple[int, ...]
     live_bytes: int
     resident_bytes: int
+    part: str | None = None
 
     def room(self, machine: Machine) -> int:
         """Return the bytes that its working tiles may take."""
@@ -87,6 +90,8 @@ class GroupCost:
         All distinct steps.
     energy_pj, latency_cycles
         Sums over the steps; with ``overlap="group"`` the latency of the unit that is busy longest.
+    slicing
+        Of two products in slices.
     """
 
     members: tuple[int, ...]
@@ -96,6 +101,7 @@ class GroupCost:
     steps: tuple[CostedStep, ...]
     energy_pj: int
     latency_cycles: int
+    slicing: Slicing | None = None
 
     @property
     def peak_bytes(self) -> int:

@@ -22,6 +22,7 @@ from cosma_sched.fusion.hull import Point, lower_hull, plus, times
 from cosma_sched.fusion.pricing import ColumnPricer, GroupPricer, GroupPrices, TileSpace, Vertex
 from cosma_sched.fusion.problem import FusionProblem, Operand
 from cosma_sched.fusion.selection import Chosen, Option, Paths, Programs, SelectionError
+from cosma_sched.fusion.sliced import SlicedColumn, pair_of
 from cosma_sched.fusion.steps import StepProblem
 from cosma_sched.mapping.cost import Machine
 from cosma_sched.mapping.network import Support, Sweep, sweep
@@ -222,6 +223,11 @@ class ExactSearch:
         limit = ceiling(self.problem, self.machine)
         return Sweep(points, limit.edp, limit.energy_pj, limit.latency_cycles), solver.solver
 
+    @property
+    def evaluations(self) -> int:
+        """Mappings that were scored."""
+        return self.fronts.evaluations + self.pricer.sliced.evaluations
+
     # Prices
 
     def _price(self, members: tuple[int, ...]) -> GroupPrices:
@@ -280,6 +286,8 @@ class ExactSearch:
     def decide(self, option: Option, vertices: Sequence[Vertex], place: int, *, halo: str, overlap: str) -> GroupCost:
         """Return a chosen group in full."""
         group = Group(self.problem, option.members)
+        if vertices and vertices[place].column.slicing is not None:
+            return self._decide_sliced(group, vertices[place], halo, overlap)
         if not vertices:
             return self._decide_alone(group, option.hull[place], halo, overlap)
         vertex = vertices[place]
@@ -288,6 +296,12 @@ class ExactSearch:
         steps = group_steps(group, vertex.column.tile, vertex.column.mode, resident)
         mappings = [None if step.problem is None else next(chosen) for step in steps]
         return cost_group(group, vertex.column.tile, vertex.column.mode, resident, mappings, self.machine, halo=halo, overlap=overlap)
+
+    def _decide_sliced(self, group: Group, vertex: Vertex, halo: str, overlap: str) -> GroupCost:
+        pair, slicing = pair_of(group), vertex.column.slicing
+        if pair is None or slicing is None:
+            raise ValueError("the group is no pair of products in slices")
+        return SlicedColumn(pair, slicing, self.pricer.sliced).decide(vertex.direction, halo=halo, overlap=overlap)
 
     def _decide_alone(self, group: Group, point: Point, halo: str, overlap: str) -> GroupCost:
         tile = group.sink.extent
@@ -317,7 +331,8 @@ def _form(problem: FusionProblem, members: Sequence[int]) -> Any:
             (replace(operand, producer=None, barrier=None, extent=None), *_source(group, operand)) for operand in node.operands
         )
         parts.append((layer, node.extent, node.words, operands, group.outputs[position]))
-    return tuple(parts)
+    pair = pair_of(group)
+    return *parts, pair is not None, pair is not None and pair.has_softmax
 
 
 def _source(group: Group, operand: Operand) -> tuple[int, Any]:

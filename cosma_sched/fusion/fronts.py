@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from cosma_sched.fusion.steps import Output, StepProblem, Weights, step_cost
-from cosma_sched.mapping.cost import Counts, Machine, window
+from cosma_sched.fusion.steps import Output, StepProblem, Weights, step_cost, whole_energy
+from cosma_sched.mapping.batch import batch_of
+from cosma_sched.mapping.cost import Counts, Machine, access_counts, shape_of, window
 from cosma_sched.mapping.enumeration import LayerSpace, _Pairs, _Weights
 from cosma_sched.mapping.front import Front
 from cosma_sched.mapping.layer import C, K, N, P, Q, R, S
@@ -126,7 +127,9 @@ def _staircase(columns: _Columns, count: int) -> tuple[StepPoint, ...]:
 
 
 def _front(step: StepProblem, machine: Machine, halo: str) -> StepFront:
-    if step.input_resident:
+    if step.part is not None and step.part.accumulates:
+        columns, name, evaluations = _accumulating(step, machine)
+    elif step.input_resident:
         columns, name, evaluations = _resident(step, machine)
     else:
         columns, name, evaluations = _external(step, machine, halo)
@@ -207,7 +210,7 @@ def _resident(step: StepProblem, machine: Machine) -> tuple[_Columns, Any, int]:
     parts = []
     for order, (found, kept) in enumerate(zip(cost, keeps, strict=True)):
         chosen = np.flatnonzero(kept)
-        energy, latency = np.rint(found.energy_pj[chosen]), np.ceil(found.cycles[chosen])
+        energy, latency = whole_energy(step, found.energy_pj[chosen]), np.ceil(found.cycles[chosen])
         code = np.vstack([table[:, chosen], np.full((1, chosen.size), float(order))])
         size = np.broadcast_to(found.scratchpad_bytes, xc.shape)[chosen]
         parts.append(_Columns(energy, latency, size, code))
@@ -296,6 +299,34 @@ def largest_tile(dims: Sequence[int], words: int) -> tuple[int, int, int]:
     return found
 
 
+# Steps that add to results in the accumulator
+
+
+def _accumulating(step: StepProblem, machine: Machine) -> tuple[_Columns, Any, int]:
+    """Return the tilings of a product that keeps all its results in the accumulator: only the tile of C is free.
+
+    The widest array for K leaves most of the accumulator and never costs more, so every slice holds the results in the same places.
+    """
+    dims = step.layer.dims
+    sk = _widest(dims[K], int(machine.cols))
+    banks, words = dims[K] // sk, int(machine.accumulator_bytes // (machine.accumulator_element_bytes * machine.cols))
+    if banks * dims[P] > words:
+        return _Columns(np.empty(0), np.empty(0), np.empty(0), np.empty((1, 0))), None, 0
+    order = l3_orders("parity")["CRS|"]
+    nests = []
+    for xc in divisors(dims[C]):
+        sc = _widest(xc, int(machine.rows))
+        inner, outer = (1, banks, xc // sc, dims[P], 1, 1, 1), (1, 1, dims[C] // xc, 1, 1, 1, 1)
+        nests.append(gemmini_nest(sc, sk, inner, outer, order))
+    tiling = batch_of(nests).tiling(slice(0, len(nests)))
+    counts = access_counts(np, shape_of(step.layer), tiling, "parity")
+    cost = step_cost(np, machine, step, counts, tiling.spatial_c, tiling.spatial_k)
+    size = np.broadcast_to(cost.scratchpad_bytes, (len(nests),)).astype(np.float64)
+    code = np.arange(len(nests), dtype=np.float64)[None, :]
+    columns = _Columns(whole_energy(step, cost.energy_pj), np.ceil(cost.cycles), size, code)
+    return columns, lambda row: str(nests[int(row[0])]), len(nests)
+
+
 # Steps whose input comes from DRAM
 
 
@@ -374,7 +405,9 @@ class _StepSpace(LayerSpace):
         cost = step_cost(np, self.machine, self.step, counts, t.sc, t.sk)
         order = float(list(self._orders).index(name))
         code = np.vstack([t.weights, t.activations, np.full(t.sc.size, order)]).astype(np.float64)
-        found = _Columns(np.rint(cost.energy_pj)[keep], np.ceil(cost.cycles)[keep], cost.scratchpad_bytes[keep], code[:, keep])
+        found = _Columns(
+            whole_energy(self.step, cost.energy_pj)[keep], np.ceil(cost.cycles)[keep], cost.scratchpad_bytes[keep], code[:, keep]
+        )
         self.found.append(found)
 
     def _score_order(self, name: str, t: _Pairs, fronts: Sequence[Front]) -> None:

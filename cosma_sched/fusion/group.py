@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,9 +29,30 @@ class Mode(StrEnum):
     RECOMPUTE = "recompute"
     H_CACHED = "h-cached"
     CACHED = "cached"
+    SLICED = "sliced"
+    """Two products, whose intermediate runs slice by slice of its features (`sliced`)."""
 
 
-MODES = tuple(Mode)
+MODES = (Mode.RECOMPUTE, Mode.H_CACHED, Mode.CACHED)
+"""The modes of any group."""
+
+
+class Slicing(NamedTuple):
+    """How two products run in slices.
+
+    Parameters
+    ----------
+    rows
+        Of a row tile.
+    features
+        Of a slice of the intermediate.
+    stays
+        Whether the row tile of the first one's input is loaded once and stays for all slices; else each slice streams it.
+    """
+
+    rows: int
+    features: int
+    stays: bool
 
 
 @dataclass(frozen=True, slots=True)

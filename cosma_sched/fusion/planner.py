@@ -12,7 +12,7 @@ from cosma_sched.fusion.assemble import fused_group, fused_layers, in_running_or
 from cosma_sched.fusion.choice import GroupCost
 from cosma_sched.fusion.exact import ExactOptions, ExactSearch, Found
 from cosma_sched.fusion.floor import ceiling
-from cosma_sched.fusion.group import Group, Occurrence
+from cosma_sched.fusion.group import MODES, Group, Occurrence
 from cosma_sched.fusion.pricing import TileSpace
 from cosma_sched.fusion.problem import FusionProblem
 from cosma_sched.mapping.answer import NetworkBounds
@@ -114,7 +114,7 @@ def fuse_exactly(result: FusionResult, problem: FusionProblem, machine: Machine,
         return result.replace(status=Status.INFEASIBLE, termination=Termination.PROVED, reasons=reasons, seconds=progress.clock.seconds)
     chosen = _best(search, found, options)
     space = described(options.exact.space, found.longest, fixed=options.exact.fixed is not None)
-    result = result.replace(options={**result.options, "space": space}, evaluations=search.fronts.evaluations)
+    result = result.replace(options={**result.options, "space": space}, evaluations=search.evaluations)
     result = with_groups(result, search, found, chosen, options)
     limit, proven = ceiling(problem, machine, overlap=options.overlap), found.proven
     energy_bound = max(proven.energy_bound, limit.energy_pj)
@@ -211,7 +211,7 @@ def _overflow(search: ExactSearch, members: tuple[int, ...], accelerator: str) -
     best: tuple[int, str, Occurrence, int] | None = None
     batches, rows, columns = search.options.space.lengths(group)
     for tile in [(batch, row, column) for batch in batches[:1] for row in (rows[0], rows[-1]) for column in (columns[0], columns[-1])]:
-        for mode in search.options.space.modes:
+        for mode in search.options.space.tiled or MODES:
             demands = [(_least_demand(group, step), index, step) for index, step in enumerate(group.expand(tile, mode).occurrences)]
             demand, _, step = max(demands)
             if best is None or demand < best[0]:

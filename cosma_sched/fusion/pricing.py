@@ -13,8 +13,9 @@ import numpy as np
 
 from cosma_sched.fusion.floors import AxisTable, StepFloors, TileFloors, tile_floors
 from cosma_sched.fusion.fronts import StepFronts, StepPoint
-from cosma_sched.fusion.group import Group, Mode, Occurrence, Tile
+from cosma_sched.fusion.group import MODES, Group, Mode, Occurrence, Slicing, Tile
 from cosma_sched.fusion.hull import Point, covers, lower_hull, plus, times
+from cosma_sched.fusion.sliced import SlicedColumn, SlicedFronts, pair_of, slicings
 from cosma_sched.fusion.steps import StepProblem, Weights, score_vector
 from cosma_sched.mapping.space import divisors
 from cosma_sched.progress import Clock
@@ -28,6 +29,8 @@ class Column:
     mode: Mode
     resident: tuple[int, ...]
     """Positions of the members whose weights stay."""
+    slicing: Slicing | None = None
+    """Of two products in slices."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +79,20 @@ class TileSpace:
     listed
         With ``listed``: lengths that are tried for rows and for columns; whole extents always are.
     modes
-        What may become of overlaps.
+        What may become of overlaps, and whether pairs of products are sliced.
     max_group
         Most layers of a group of several tiles.
     """
 
     kind: str = "all"
     listed: tuple[tuple[int, ...], tuple[int, ...]] = ((), ())
-    modes: tuple[Mode, ...] = tuple(Mode)
+    modes: tuple[Mode, ...] = MODES
     max_group: int = 5
+
+    @property
+    def tiled(self) -> tuple[Mode, ...]:
+        """The modes of any group."""
+        return tuple(mode for mode in self.modes if mode != Mode.SLICED)
 
     def lengths(self, group: Group) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
         """Return the tile lengths of batch, rows and columns, each with the whole extent."""
@@ -104,7 +112,7 @@ class TileSpace:
     def ways(self, whole_rows: bool, whole_columns: bool) -> tuple[Mode, ...]:
         """Return the modes that differ for a tile: without a second tile along an axis nothing is kept along it."""
         alike: dict[tuple[bool, bool], Mode] = {}
-        for mode in self.modes:
+        for mode in self.tiled:
             keeps = (mode == Mode.CACHED and not whole_rows, mode != Mode.RECOMPUTE and not whole_columns)
             alike.setdefault(keeps, mode)
         return tuple(alike.values())
@@ -125,6 +133,7 @@ class GroupPricer:
 
     def __init__(self, fronts: StepFronts, floors: StepFloors, space: TileSpace, *, prune: bool = True) -> None:
         self.fronts, self.floors, self.space, self.prune = fronts, floors, space, prune
+        self.sliced = SlicedFronts(fronts.machine, fronts.halo)
 
     def price(self, group: Group, beat: Sequence[Point], clock: Clock) -> GroupPrices:
         """Return the prices of a group that are below what its members cost otherwise.
@@ -138,7 +147,8 @@ class GroupPricer:
         clock
             When to stop.
         """
-        tiles = self._candidates(group)
+        tiles: list[_Candidate | _Sliced] = [*self._candidates(group), *self._slicings(group)]
+        tiles.sort(key=lambda one: one.rank)
         hull = lower_hull(beat)
         found: dict[Point, Vertex] = {}
         priced = 0
@@ -149,8 +159,11 @@ class GroupPricer:
                 left = [other.floor for other in tiles[index:] if not covers(hull, other.floor)]
                 return self._prices(hull, found, lower_hull(left), priced, len(tiles))
             priced += 1
-            pricer = ColumnPricer(group, self.fronts, candidate.tile, candidate.mode, candidate.ways)
-            vertices = list(pricer.vertices(hull, prune=self.prune))
+            if isinstance(candidate, _Sliced):
+                vertices = list(candidate.vertices(hull))
+            else:
+                pricer = ColumnPricer(group, self.fronts, candidate.tile, candidate.mode, candidate.ways)
+                vertices = list(pricer.vertices(hull, prune=self.prune))
             found |= {vertex.point: vertex for vertex in vertices if vertex.point not in found}
             if vertices:
                 hull = lower_hull([*hull, *(vertex.point for vertex in vertices)])
@@ -164,7 +177,7 @@ class GroupPricer:
         batches, rows, columns = self.space.lengths(group)
         down, across = AxisTable.of(group, 1, rows), AxisTable.of(group, 2, columns)
         found: list[_Candidate] = []
-        for mode in self.space.modes:
+        for mode in self.space.tiled:
             for batch in batches:
                 floors = tile_floors(group, self.floors, down, across, mode, batch)
                 for r, c in np.argwhere(np.isfinite(floors.total.energy)).tolist():
@@ -173,8 +186,18 @@ class GroupPricer:
                         found.append(
                             _Candidate((int(floors.total.energy[r, c]), int(floors.total.latency[r, c])), tile, mode, floors, (r, c))
                         )
-        found.sort(key=lambda one: (one.floor[0] * one.floor[1], one.tile, one.mode))
         return found
+
+    def _slicings(self, group: Group) -> Iterator[_Sliced]:
+        """Yield the ways to slice a pair of products whose parts may fit."""
+        pair = pair_of(group) if Mode.SLICED in self.space.modes and len(group.layers) <= self.space.max_group else None
+        if pair is None:
+            return
+        for slicing in slicings(pair, self.space.lengths(group)[1], self.fronts.machine):
+            column = SlicedColumn(pair, slicing, self.sliced)
+            floor = column.floor()
+            if floor is not None:
+                yield _Sliced(floor, column)
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,9 +211,35 @@ class _Candidate:
     place: tuple[int, int]
 
     @property
+    def rank(self) -> tuple[int, Tile, Mode]:
+        """The most promising first."""
+        return self.floor[0] * self.floor[1], self.tile, self.mode
+
+    @property
     def ways(self) -> dict[int, _Ways]:
         """Floors of each layer, by position."""
         return {position: ways.at(*self.place) for position, ways in self.floors.ways.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class _Sliced:
+    """A way to slice a pair, with its floor."""
+
+    floor: Point
+    column: SlicedColumn
+
+    @property
+    def rank(self) -> tuple[int, Tile, Mode]:
+        """The most promising first."""
+        rows, features, stays = self.column.slicing
+        return self.floor[0] * self.floor[1], (rows, features, int(stays)), Mode.SLICED
+
+    def vertices(self, beat: Sequence[Point]) -> Iterator[Vertex]:
+        """Yield the vertices of its hull that lie below another one."""
+        slicing = self.column.slicing
+        for vertex in _directed(self.column.hull(), Column((1, slicing.rows, 1), Mode.SLICED, (), slicing)):
+            if not covers(beat, vertex.point):
+                yield vertex
 
 
 _Ways = tuple[Point | None, Point]

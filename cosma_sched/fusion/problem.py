@@ -91,6 +91,8 @@ class Node:
         Why it runs alone, or None.
     layout
         How its result lies, which decides what softmax and the like need.
+    features
+        Of a softmax, how many features it normalises together.
     """
 
     name: str
@@ -103,6 +105,7 @@ class Node:
     is_output: bool = False
     barrier: str | None = None
     layout: str = CHANNELS_FIRST
+    features: int | None = None
 
     @property
     def position_words(self) -> int:

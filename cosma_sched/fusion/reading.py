@@ -259,7 +259,9 @@ def _read_attention(reading: _Reading, operator: GraphOperator) -> None:
     inside = [Operand("vector", reading.place[scores.name], node.words)]
     inside += [replace(_apart(reading, operator, position, "a computed mask has no region"), words=0) for position in masks]
     reading.add(
-        softmax.name, Node(softmax.name, "Softmax", node.extent, node.words, None, softmax, tuple(inside), layout=FEATURES_LAST), ()
+        softmax.name,
+        Node(softmax.name, "Softmax", node.extent, node.words, None, softmax, tuple(inside), layout=FEATURES_LAST, features=scores["K"]),
+        (),
     )
     operands = [Operand("input", reading.place[softmax.name], node.words)]
     operands += [_right_operand(values, value) for value in [reading.producer(operator, 2)] if value is not None]
@@ -282,8 +284,15 @@ def _read_vector(reading: _Reading, operator: GraphOperator, vector: VectorOpera
     if sum(words) % math.prod(extent):
         extent, barrier = (1, 1, 1), barrier or "its result is no map of positions"
     is_output = reading.is_output(operator.outputs)
-    node = Node(vector.name, operator.type, extent, sum(words), None, vector, tuple(operands), is_output, barrier, layout)
+    features = _normalised(reading, operator)
+    node = Node(vector.name, operator.type, extent, sum(words), None, vector, tuple(operands), is_output, barrier, layout, features)
     reading.add(vector.name, node, operator.outputs)
+
+
+def _normalised(reading: _Reading, operator: GraphOperator) -> int | None:
+    """Return how many elements a softmax normalises together; None for another operator."""
+    shape, axis = reading.shape(operator, 0), int(operator.attributes.get("axis", -1))
+    return shape[axis] if operator.type == "Softmax" and -len(shape) <= axis < len(shape) else None
 
 
 def _vector_extent(reading: _Reading, operator: GraphOperator, shape: tuple[int, ...] | None, words: int) -> tuple[str, Extent]:

@@ -41,6 +41,29 @@ class Weights(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class SlicePart:
+    """What a step does within the slices of a pair of products.
+
+    Parameters
+    ----------
+    loads_input
+        The row tile comes from DRAM once, to stay for the later slices.
+    accumulates
+        The step adds a slice to results that stay in the accumulator.
+    starts, ends
+        Of such a step: the first slice, whose first reads of the accumulator are none, and the last one, after which results leave.
+    rescaled
+        Accumulator words that are read and written anew because a softmax has moved its maximum.
+    """
+
+    loads_input: bool = False
+    accumulates: bool = False
+    starts: bool = True
+    ends: bool = True
+    rescaled: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class StepProblem:
     """A layer on the extents of one tile; equal problems have equal mappings.
 
@@ -54,6 +77,8 @@ class StepProblem:
         Where they are.
     folded_words
         Scratchpad words of further operands that were made in the group.
+    part
+        In a pair of products with a sliced intermediate, what the step does there.
     """
 
     layer: Layer
@@ -61,11 +86,18 @@ class StepProblem:
     output: Output = Output.DRAM
     weights: Weights = Weights.STREAMED
     folded_words: int = 0
+    part: SlicePart | None = None
 
     @property
     def is_plain(self) -> bool:
         """True where the step is the layer by itself, as `map` costs it."""
-        return not self.input_resident and self.output == Output.DRAM and self.weights == Weights.STREAMED and not self.folded_words
+        return (
+            not self.input_resident
+            and self.output == Output.DRAM
+            and self.weights == Weights.STREAMED
+            and not self.folded_words
+            and self.part is None
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +147,9 @@ def step_cost(xp: Any, machine: Machine, step: StepProblem, counts: Counts, spat
     changes: dict[str, Array] = {}
     if step.input_resident:
         changes |= {"i": nothing, "i_tile": nothing}
+    if step.part is not None:
+        changes |= {"i": nothing + layer.size("I")} if step.part.loads_input else {}
+        changes |= {} if step.part.ends else {"o": nothing, "psum": nothing}
     if step.weights != Weights.STREAMED:
         loaded = layer.size("W") * 1.0 if step.weights == Weights.LOADED else 0.0
         changes |= {"w": nothing + loaded, "w_tile": nothing}
@@ -124,10 +159,27 @@ def step_cost(xp: Any, machine: Machine, step: StepProblem, counts: Counts, spat
         stored = size_o * layer.repeat * layer.element_bytes[2]
     cost = cost_of(xp, machine, shape_of(layer), counts._replace(**changes), spatial_c, spatial_k)
     extra = stored + step.folded_words
-    scratchpad = cost.scratchpad + extra
-    roofs = (cost.roofs[0], cost.roofs[1], scratchpad / machine.scratchpad_bandwidth, cost.roofs[3])
+    scratchpad, accumulator, energy = cost.scratchpad + extra, cost.accumulator, cost.energy_pj + machine.scratchpad_pj * extra
+    busy = cost.roofs[1]
+    if step.part is not None:
+        more = step.part.rescaled + size_o * layer.repeat * (int(not step.part.starts) - int(not step.part.ends))
+        accumulator, energy = accumulator + more, energy + machine.accumulator_pj * more
+        busy = accumulator / (machine.accumulator_bandwidth * spatial_k)
+    roofs = (cost.roofs[0], busy, scratchpad / machine.scratchpad_bandwidth, cost.roofs[3])
     cycles = xp.maximum(xp.maximum(roofs[0], roofs[1]), xp.maximum(roofs[2], roofs[3]))
-    return cost._replace(scratchpad=scratchpad, energy_pj=cost.energy_pj + machine.scratchpad_pj * extra, roofs=roofs, cycles=cycles)
+    return cost._replace(accumulator=accumulator, scratchpad=scratchpad, energy_pj=energy, roofs=roofs, cycles=cycles)
+
+
+def whole_energy(step: StepProblem, energy: Array) -> Array:
+    """Return energies as whole numbers: rounded, and in slices rounded up, by more than floating point may be off.
+
+    Slices of one row tile load the registers no more often together than the unsliced layer does, so nothing would make up for what
+    rounding down many of them takes off, and the ceiling would be none.
+    """
+    return np.rint(energy) if step.part is None else np.ceil(energy * (1.0 + _UPWARDS))
+
+
+_UPWARDS = 2.0**-40
 
 
 def score_step(step: StepProblem, nest: LoopNest, machine: Machine, halo: str) -> StepScore:
@@ -144,7 +196,7 @@ def score_step(step: StepProblem, nest: LoopNest, machine: Machine, halo: str) -
     scratchpad = Fraction(_whole(cost.scratchpad)) / Fraction(machine.scratchpad_bandwidth)
     dram = Fraction(_whole(cost.dram_words)) / Fraction(machine.dram_bandwidth)
     return StepScore(
-        energy_pj=int(np.rint(np.ravel(cost.energy_pj)[0])),
+        energy_pj=int(np.ravel(whole_energy(step, cost.energy_pj))[0]),
         latency_cycles=int(np.ceil(np.ravel(cost.cycles)[0])),
         words=Words(_whole(counts.w) * repeat * w_bytes, _whole(counts.i) * repeat * i_bytes, o, psum),
         roofs=(array, accumulator, scratchpad, dram),

@@ -81,6 +81,8 @@ class Member:
         Why it runs alone; empty where it need not.
     channels_first
         How its result lies.
+    normalised
+        Of a softmax, how many elements it takes together.
     """
 
     name: str
@@ -92,6 +94,7 @@ class Member:
     is_output: bool = False
     apart: str = ""
     channels_first: bool = True
+    normalised: int = 0
 
     @property
     def words_per_position(self) -> int:
@@ -292,7 +295,7 @@ class _Derivation:
         reads = (Read(scores.name, "vector", _SAME, _SAME, words),)
         masks = [position for position in range(3, len(operator.inputs)) if self._source(operator, position) is not None]
         reads += tuple(self._apart(operator, position, "a computed mask has no region") for position in masks)
-        self.members[softmax.name] = Member(softmax.name, extent, words, None, softmax, reads, channels_first=False)
+        self.members[softmax.name] = Member(softmax.name, extent, words, None, softmax, reads, channels_first=False, normalised=scores["K"])
         reads = (Read(softmax.name, "input", _SAME, _SAME, words), *self._right(operator, values, 2))
         extent = (1, values["P"], 1)
         self._take(operator, Member(values.name, extent, _result_words(values), values, None, reads, channels_first=False))
@@ -323,6 +326,9 @@ class _Derivation:
         extent = like.extent if like is not None else _extent(shape or (), channels_first=first)
         first = like.channels_first if like is not None else first
         member = Member(operator.name, extent, words, None, vector, channels_first=first)
+        seen, axis = self._seen(operator, 0), int(operator.attributes.get("axis", -1))
+        if operator.type == "Softmax" and -len(seen) <= axis < len(seen):
+            member.normalised = seen[axis]
         if len(operator.outputs) != 1:
             member.apart = "it has several results"
         if words % math.prod(extent):

@@ -18,6 +18,7 @@ from cosma_sched.fusion.limits import Unfused, ceiling_edp, unfused
 from cosma_sched.fusion.recount import Place, StepCost, step_cost, vector_step
 from cosma_sched.fusion.regions import MODES
 from cosma_sched.fusion.replay import Replay, ReplayedStep
+from cosma_sched.fusion.slices import SlicedGroup
 from cosma_sched.fusion.structure import group_rules, label, network_digraph, order_rules, partition_rules
 from cosma_sched.fusion.summary import held_rules, layer_rules, words_rules
 from cosma_sched.fusion.topology import Extent, Member, members_of, readers_of
@@ -111,6 +112,11 @@ class _Checker:
     def group_rules(self, group: FusedGroup) -> Iterator[Violation]:
         """Yield every rule that a group breaks."""
         title = label(group.layers)
+        if group.mode == "sliced":
+            sliced = SlicedGroup(group, self.members, self.readers, self.machine, charged=self.charged, overlap=self.overlap)
+            yield from (Violation(*broken) for broken in sliced.rules())
+            yield from (Violation(*broken) for broken in words_rules(group))
+            return
         broken = list(self._shape_rules(group))
         yield from (Violation(rule, message, title) for rule, message in broken)
         if broken:
@@ -134,6 +140,8 @@ class _Checker:
                 yield "tile", f"{axis}={size} does not divide {extent}, the extent of {sink.name}"
         if group.mode not in MODES:
             yield "mode", f"must be one of {', '.join(MODES)}, got {group.mode}"
+        if group.features is not None or group.row_tile is not None or any(step.part is not None for step in group.steps):
+            yield "sliced", "only sliced products have slices"
         if len(group.layers) == 1 and (tuple(group.tile) != sink.extent or group.resident_weights):
             yield "tile", "a member by itself runs whole and streams its weights"
         for name in group.resident_weights:

@@ -70,9 +70,9 @@ def _group_row(group: FusedGroup, capacity: int, all_rows: bool) -> list[str]:
     return [
         name,
         number(len(group.layers)),
-        "alone" if alone else " ".join(f"{axis}{size}" for axis, size in zip("NPQ", group.tile, strict=True) if size > 1) or "P1 Q1",
+        "alone" if alone else _tile(group),
         number(tiles),
-        "-" if alone or tiles == 1 else group.mode,
+        "-" if alone or (tiles == 1 and group.features is None) else group.mode,
         number(len(group.resident_weights)),
         f"{group.energy_pj / 1e6:,.3f}",
         number(group.latency_cycles),
@@ -81,6 +81,12 @@ def _group_row(group: FusedGroup, capacity: int, all_rows: bool) -> list[str]:
         number(group.dram_words),
         number(group.unfused_dram_words - group.dram_words),
     ]
+
+
+def _tile(group: FusedGroup) -> str:
+    if group.features is not None:
+        return f"P{group.tile[1]} F{group.features}"
+    return " ".join(f"{axis}{size}" for axis, size in zip("NPQ", group.tile, strict=True) if size > 1) or "P1 Q1"
 
 
 def _totals(result: FusionResult) -> Iterator[tuple[str, str]]:
