@@ -231,8 +231,15 @@ def graph_of(result: Answer, model: str | None = None, *, result_path: str = "re
         if _looks_like_path(source) and not Path(source).exists():
             raise UsageError(f"{result_path}: its model {shown(source)} is gone; name the file with --model MODEL")
     given = {name: provenance.options[name] for name in _LOAD_OPTIONS if name in provenance.options}
+    kinds = {"dim": Mapping, "parameters": str | Sequence}
+    strange = [name for name, value in given.items() if value is not None and not isinstance(value, kinds.get(name, str))]
+    if strange:
+        raise InputError(result_path, [Defect(f"provenance.options.{name}", f"cannot be {shown(given[name])}") for name in strange])
     dims = given.pop("dim", None)
-    graph = load(str(source), dims=dims, **given)
+    try:
+        graph = load(str(source), dims=dims, **given)
+    except UsageError as error:  # they stand in the result; nobody has typed them
+        raise InputError(result_path, [Defect("provenance.options", str(error))]) from error
     if graph.sha256 != provenance.sha256:
         problem = f"has sha256 {graph.sha256[:12]}..., but {result_path} was made for {provenance.sha256[:12]}..."
         raise InputError(str(source), problem)

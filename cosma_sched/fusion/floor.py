@@ -2,7 +2,8 @@
 
 Each layer spreads over as much of the array as its dims allow, fetches its weights once, reads what comes from outside the network once,
 and hands its result to the scratchpad or to DRAM, whichever costs less. In exact fractions; energies are rounded down for each layer:
-every further step of a layer fills the registers again, which outweighs what the rounding of its energy may take off.
+every further step of a layer fills the registers again, which outweighs what the rounding of its energy may take off; slices of
+products do not, and are rounded up.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from cosma_sched.mapping.layer import Layer
 from cosma_sched.mapping.scoring import Score, Words, broken_rules, score
 from cosma_sched.mapping.space import LoopNest, parse
 
-_ABOVE = 1 + Fraction(1, 1000)
-"""Energies of slices are rounded up; floating point may add a little to a whole number."""
+_ABOVE = Fraction(1, 2**39)
+"""Energies of slices are rounded up, never down; by so much of themselves they may pass a whole number that floating point has reached."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +235,7 @@ class SlicedGroup:
             found = score(right.layer, nest, self.machine, "parity")
             yield from self._mapping(name, right, nest, found)
             price = self._price(right, right.layer, nest, found)
-            rounded = 0 <= stated.energy_pj - price.energy <= _ABOVE
+            rounded = 0 <= stated.energy_pj - price.energy <= 1 + _ABOVE * price.energy
             if stated.weights != "streamed":
                 yield "weights", f"are {stated.weights}; right operands are streamed", name
         priced.append(price)

@@ -63,6 +63,16 @@ def test_a_model_that_has_changed_ends_with_5(run: Run, saved: Path) -> None:
     assert "sha256" in ending.err
 
 
+@pytest.mark.parametrize(("name", "value"), [("dtype", []), ("views", "zz"), ("dim", 5), ("fold", 3)])
+def test_reading_options_that_were_edited_are_bad_input(run: Run, saved: Path, name: str, value: object) -> None:
+    document = json.loads(saved.read_text())
+    document["provenance"]["options"][name] = value
+    saved.write_text(json.dumps(document))
+    ending = run("verify", saved)
+    assert ending.code == 5
+    assert "provenance.options" in ending.err
+
+
 def test_a_model_that_is_gone_asks_for_its_file(run: Run, saved: Path) -> None:
     (saved.parent / "pinch.json").rename(saved.parent / "moved.json")
     ending = run("verify", saved)
