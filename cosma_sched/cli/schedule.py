@@ -144,6 +144,7 @@ def _run(request: _Request, target: Output) -> int:
     from cosma_sched import api
     from cosma_sched.multicore.calls import schedule, schedule_front
     from cosma_sched.report.schedule import front_lines, front_to_json, schedule_lines
+    from cosma_sched.result import Termination
 
     target.check()
     for path in request.files.values():
@@ -156,7 +157,7 @@ def _run(request: _Request, target: Output) -> int:
             target = target if front or target.path == "-" else Output(target.json)  # no schedules replace no file
             target.deliver(front_to_json(front), front_lines(front, graph.name, width=table_width()))
             if front:
-                return _ending(front[0])
+                return _ending(next((one for one in front if one.termination == Termination.INTERRUPTED), front[0]))
             complain("nothing found within the time limit; try a longer --time-limit")
             return 4
         found = schedule(graph, request.accelerator, **request.how, addresses=request.addresses, observers=observers)

@@ -113,7 +113,7 @@ class ScheduleDocument(Entry):
     peak_total_bytes: Count | None
     bounds: BoundsBlock
     gap: FiniteFloat | None
-    scope: Literal["all splits", "this split", "this grouping"]
+    scope: Literal["all splits", "this split", "this grouping", "this split and peak"]
     utilization: dict[str, FiniteFloat]
     offchip_bytes: OffchipBlock
     energy: EnergyBlock

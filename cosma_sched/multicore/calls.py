@@ -175,7 +175,10 @@ def schedule_front(  # noqa: PLR0913 - the options of the command, by name
         return ()
     named = {"accelerator": request.accelerator.name, "pareto": points, "split": str(split), "block": block, "costs": str(costs)}
     provenance = _provenance(graph, {**named, "capacity": capacity, **terms}, method, seed, workers)
-    front = pareto_front(chosen.problem, points, time_limit=clock.remaining, workers=workers, seed=seed, observers=observers)
+    if chosen.interrupted and chosen.start is not None:
+        front: tuple[Schedule, ...] = (chosen.start.replace(termination=Termination.INTERRUPTED, method=method),)
+    else:
+        front = pareto_front(chosen.problem, points, time_limit=clock.remaining, workers=workers, seed=seed, observers=observers)
     described = [request.describe(one, chosen.split.to_json()).replace(provenance=provenance) for one in front]
     return tuple(_checked(chosen.problem, one, clock) for one in described)
 
@@ -206,8 +209,10 @@ def request_of(
     for name, value in rules.items():
         _one_of(name, value, TERMS[name])
     _one_of("objective", objective, tuple(map(str, Objective)))
-    if partial_sum_factor < 1:
-        raise UsageError(f"partial_sum_factor must be >= 1, got {partial_sum_factor}")
+    if type(partial_sum_factor) is not int or partial_sum_factor < 1:  # bytes are whole numbers
+        raise UsageError(f"partial_sum_factor must be a whole number >= 1, got {shown(partial_sum_factor)}")
+    if capacity is not None and not (isinstance(capacity, Mapping) and all(type(size) is int for size in capacity.values())):
+        raise UsageError(f"capacity must be bytes by core id, got {shown(capacity)}")
     semantics = Semantics(partial_sum_factor=partial_sum_factor, **rules)
     return Request(graph, device, provider(costs, device), semantics, Objective(objective), capacity)
 

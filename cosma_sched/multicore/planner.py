@@ -101,7 +101,7 @@ def pareto_front(
 
     The first one has no limit on the total peak, the last one the least peak that was found; between them the limit falls in equal steps,
     and the latency is minimised under each (epsilon-constraint). Each one's bound and status are about its latency under its limit; the
-    last one's too.
+    last one's too. An interrupt ends the front; its last schedule says so.
 
     Parameters
     ----------
@@ -120,17 +120,22 @@ def pareto_front(
     share = None if time_limit is None else time_limit / (points + 1)
     fast = replace(problem, objective=Objective.LATENCY)
     found = [_plan(fast, _Request("exact", share, workers, seed, 0.0, None), observers)]
-    small = _plan(replace(problem, objective=Objective.MEMORY), _Request("exact", share, workers, seed, 0.0, found[0]), observers)
-    top, low = found[0].peak_total_bytes, small.peak_total_bytes
-    if top is None or low is None or low >= top:
+    if found[0].termination is Termination.INTERRUPTED:
         return tuple(found)
+    small = _plan(replace(problem, objective=Objective.MEMORY), _Request("exact", share, workers, seed, 0.0, found[0]), observers)
+    stopped = small.termination is Termination.INTERRUPTED
+    top, low = found[0].peak_total_bytes or 0, small.peak_total_bytes
     for step in range(1, points):
+        if stopped or low is None or low >= top:
+            break
         limit = top - (top - low) * step // (points - 1)
         begin = _as_latency(small) if small.peak_total_bytes is not None and small.peak_total_bytes <= limit else None
         answer = _plan(fast, _Request("exact", share, workers, seed, 0.0, begin, limit), observers)
+        stopped = answer.termination is Termination.INTERRUPTED
         if answer.latency_cycles is not None and answer.peak_total_bytes is not None:
-            found.append(answer)
-    return _front(found)
+            found.append(answer.replace(scope="this split and peak"))  # a higher peak may be faster
+    front = _front(found)
+    return (*front[:-1], front[-1].replace(termination=Termination.INTERRUPTED)) if stopped else front
 
 
 def _as_latency(schedule: Schedule) -> Schedule:

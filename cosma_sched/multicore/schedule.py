@@ -10,7 +10,7 @@ from cosma_sched.multicore.problem import Objective, Semantics
 from cosma_sched.result import Answer, Provenance, Reason, Status, Termination, reason_from_json, reason_to_json
 
 SCHEMA = "cosma-sched/schedule/1"
-SCOPES = ("all splits", "this split", "this grouping")
+SCOPES = ("all splits", "this split", "this grouping", "this split and peak")
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +184,7 @@ class Schedule(Answer):
     gap
         (value - bound) / value of the objective; None where no bound is known.
     scope
-        What the bound, and so ``optimal``, holds for: one of `SCOPES`.
+        What the bound, and so ``optimal``, holds for: one of `SCOPES`; with ``and peak``, for schedules whose peak in all is no higher.
     periods
         Parts that repeat and are not listed node by node.
     warnings, remarks

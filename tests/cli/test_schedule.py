@@ -183,6 +183,17 @@ def test_a_front_goes_from_the_fastest_to_the_least_peak(run: Run) -> None:
     assert quick(run, "--split", "rows=2", "--pareto", "3").out.startswith("attention-head")
 
 
+def test_an_interrupt_ends_a_front(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Improver, "run", interrupted)
+    ending = quick(run, "--split", "rows=2", "--pareto", "3", "--json")
+    assert ending.code == 130
+    assert [one["termination"] for one in ending.document["schedules"]] == ["interrupted"]
+    assert "interrupted: this is the best that was found" in ending.err
+
+
 def test_a_front_of_nothing_says_so_and_replaces_no_file(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "front.json"
     path.write_text("old")

@@ -177,6 +177,7 @@ def test_a_front_falls_in_peak_as_it_rises_in_latency() -> None:
     assert latencies == sorted(latencies)
     assert peaks == sorted(peaks, reverse=True)
     assert all(not verify(problem, answer) for answer in front)
+    assert [answer.scope for answer in front] == ["this split", *["this split and peak"] * (len(front) - 1)]
 
 
 def test_a_front_of_one_point_is_refused() -> None:
