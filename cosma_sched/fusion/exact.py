@@ -110,6 +110,7 @@ class ExactSearch:
         self.fronts = StepFronts(machine, options.halo)
         self.pricer = GroupPricer(self.fronts, StepFloors(machine), options.space, prune=options.prune)
         self.singles = [self._alone(index) for index in range(len(problem.nodes))]
+        self._least = [least_of(node, machine) for node in problem.nodes]  # asked for in every group that is not priced
         self._best: dict[tuple[int, ...], tuple[Point, ...]] = {}
         self._by_form: dict[Any, GroupPrices] = {}
 
@@ -274,7 +275,7 @@ class ExactSearch:
 
     def _floor(self, members: Sequence[int]) -> Point:
         """Return what no way to run a group goes below, without looking at any."""
-        floors = [least_of(self.problem.nodes[member], self.machine) for member in members]
+        floors = [self._least[member] for member in members]
         return sum(energy for energy, _ in floors), sum(latency for _, latency in floors)
 
     # Decisions

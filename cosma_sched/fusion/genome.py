@@ -318,9 +318,9 @@ class Judge:
         self.tally.evaluations += values.size
 
     def answer(self) -> tuple[GroupCost, ...]:
-        """Return the best plan's groups, costed anew one by one."""
+        """Return the best plan's groups, costed anew one by one; none where nothing was judged, as an early interrupt leaves it."""
         if self._best is None:
-            raise ValueError("nothing was judged yet")
+            return ()
         return self.costed(*self._best)
 
     def costed(self, found: Decoded, row: int) -> tuple[GroupCost, ...]:

@@ -60,6 +60,13 @@ def test_the_declared_space_of_a_baseline_cannot_be_narrowed() -> None:
         fuse(SMALL, "gemmini_small", method="random", tiles="strips")
 
 
+def test_an_interrupt_before_anything_is_judged_gives_the_unfused_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cosma_sched.fusion.baselines.search", lambda *_: True)
+    result = fuse(SMALL, "gemmini_small", method="random")
+    assert (result.edp, result.verified, result.termination) == (result.unfused_edp, True, Termination.INTERRUPTED)
+    assert any("stopped before anything was found" in remark for remark in result.remarks)
+
+
 def test_options_that_a_method_does_not_read_are_refused() -> None:
     with pytest.raises(UsageError, match="evaluations limit a baseline"):
         fuse(SMALL, "gemmini_small", evaluations=5)
