@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cosma_sched.errors import InputError
+from cosma_sched.errors import InputError, UsageError
 from cosma_sched.graph import Graph
 from cosma_sched.multicore.calls import schedule
 from tests.multicore.networks import Sketch
@@ -47,3 +47,9 @@ def test_an_operator_that_nobody_can_compute_is_named(graph: Graph, problem: str
 def test_a_convolution_in_groups_is_scheduled() -> None:
     graph = network("Conv", (1, 4, 8, 8), (4, 2, 3, 3), (1, 4, 8, 8), group=2, **PLAIN)
     assert schedule(graph, "duo", method="list-latency", split="rows=1").verified
+
+
+@pytest.mark.parametrize("wrong", [{"partial_sum_factor": 1.5}, {"capacity": 5}, {"capacity": {"0": "5KiB"}}])
+def test_options_of_another_kind_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=next(iter(wrong))):
+        schedule(network("MatMul", (8, 4), (4, 6), (8, 6)), "duo", **wrong)
