@@ -66,6 +66,7 @@ _KINDS: Mapping[str, _Kind] = {
     "cosma-sched/mapping/1": _Kind("mapping.answer:MappingResult", "mapping.calls:check", ("graph:Graph", *_LAYERS), stands_alone=True),
     "cosma-sched/fusion/1": _Kind("fusion.answer:FusionResult", "fusion.calls:check", ("graph:Graph", *_LAYERS)),
     "cosma-sched/schedule/1": _Kind("multicore.schedule:Schedule", "multicore.recheck:check"),
+    "cosma-sched/schedule-front/1": _Kind("multicore.front:ScheduleFront", "multicore.front:check_front"),
     "cosma-sched/experts/1": _Kind(
         "experts.placement:Placement", "experts.calls:verify_any", ("experts.profile:Profile",), recheck="experts.calls:check_result"
     ),

@@ -143,7 +143,8 @@ class _Request:
 def _run(request: _Request, target: Output) -> int:
     from cosma_sched import api
     from cosma_sched.multicore.calls import schedule, schedule_front
-    from cosma_sched.report.schedule import front_lines, front_to_json, schedule_lines
+    from cosma_sched.multicore.front import ScheduleFront
+    from cosma_sched.report.schedule import front_lines, schedule_lines
     from cosma_sched.result import Termination
 
     target.check()
@@ -155,7 +156,7 @@ def _run(request: _Request, target: Output) -> int:
             how = {name: value for name, value in request.how.items() if name != "gap"}
             front = schedule_front(graph, request.accelerator, request.points, **how, observers=observers)
             target = target if front or target.path == "-" else Output(target.json)  # no schedules replace no file
-            target.deliver(front_to_json(front), front_lines(front, graph.name, width=table_width()))
+            target.deliver(ScheduleFront(front).to_json(), front_lines(front, graph.name, width=table_width()))
             if front:
                 return _ending(next((one for one in front if one.termination == Termination.INTERRUPTED), front[0]))
             complain("nothing found within the time limit; try a longer --time-limit")

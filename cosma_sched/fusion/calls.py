@@ -133,6 +133,8 @@ def fuse(  # noqa: PLR0913 - the options of the command, by name
     if solver is not None and method != "exact":
         raise UsageError(f"solver is the back end of the exact method; {method} uses none")
     clock = Clock(time_limit)
+    if not isinstance(network, Graph | Workload):
+        raise UsageError(f"a network is fused, not a {type(network).__name__}; read it with cs.load(...)")
     device = load_accelerator(accelerator)
     machine = machine_of(device)
     problem = problem_of(network, charged=vector_ops == "charged", chain=chain, skip_unsupported=skip_unsupported)

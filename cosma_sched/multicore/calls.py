@@ -201,6 +201,8 @@ def request_of(
     UsageError
         If an option value is unknown.
     """
+    if not isinstance(graph, Graph):
+        raise UsageError(f"a network is scheduled, not a {type(graph).__name__}; read it with cs.load(...)")
     device = load_accelerator(accelerator)
     known = {name: values[0] for name, values in TERMS.items()}
     if unknown := [name for name in terms if name not in known]:

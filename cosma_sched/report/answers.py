@@ -17,6 +17,7 @@ _LINES: Mapping[str, str] = {
     "MappingResult": "mapping:mapping_lines",
     "FusionResult": "fusion:fusion_lines",
     "Schedule": "schedule:saved_schedule_lines",
+    "ScheduleFront": "schedule:saved_front_lines",
     "Placement": "experts:saved_placement_lines",
 }
 

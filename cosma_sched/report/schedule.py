@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from cosma_sched.multicore.front import ScheduleFront
 from cosma_sched.multicore.periods import listed_in_full
 from cosma_sched.multicore.platform import OFFCHIP
 from cosma_sched.multicore.problem import Objective
@@ -237,6 +238,7 @@ def front_lines(front: Sequence[Schedule], name: str, *, width: int | None = Non
     return [f"{printable(name)}: {len(front)} schedules, none of them dominated", "", *table(columns, rows, width=width)]
 
 
-def front_to_json(front: Sequence[Schedule]) -> dict[str, Any]:
-    """Return a Pareto front as a document ``cosma-sched/schedule-front/1``, whose entries are schedules."""
-    return {"schema": "cosma-sched/schedule-front/1", "schedules": [one.to_json() for one in front]}
+def saved_front_lines(front: ScheduleFront, path: str, *, width: int | None = None, all_rows: bool = False) -> list[str]:
+    """Return a saved front as `front_lines` does; it has no rows to leave out."""
+    del all_rows
+    return front_lines(front.schedules, front.provenance.model or path, width=width)

@@ -429,3 +429,20 @@ def test_an_unknown_core_in_a_capacity_is_refused(run: Run) -> None:
     ending = quick(run, "--capacity", "7=1KiB")
     assert ending.code == 5
     assert "no core has this id; ids are 0, 1" in ending.err
+
+
+def test_a_saved_front_is_checked_and_shown(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "front.json"
+    made = run(
+        "schedule", "attention-head:64x32", "--accelerator", "duo", "--split", "rows=2", "--pareto", "3", "--time-limit", "6s", "-o", path
+    )
+    assert made.code == 0
+    assert run("verify", path).code == 0
+    assert "none of them dominated" in run("inspect", path).out
+    document = json.loads(path.read_text())
+    document["schedules"][0]["nodes"][0]["start"] += 1
+    path.write_text(json.dumps(document))
+    assert run("verify", path).code == 7
+    document["schedules"][0]["nodes"][0]["start"] = "soon"
+    path.write_text(json.dumps(document))
+    assert "schedules[0].nodes[0].start" in run("verify", path).err
