@@ -23,8 +23,8 @@ from cosma_sched.multicore.verify import verify
 from cosma_sched.progress import Clock, Observer, Progress
 from cosma_sched.result import Provenance, Status, Termination, relative_gap
 
-GENETIC = "genetic"
-METHODS = ("exact", *RULES[:2], GENETIC, *RULES[2:])
+EXACT, GENETIC, GROUPS = "exact", "genetic", "groups"
+METHODS = (EXACT, *RULES[:2], GENETIC, *RULES[2:])
 _PACKAGES = ("numpy", "ortools")
 _BOUND_SECONDS = 1.0
 _TIDY_SECONDS = 3.0
@@ -218,6 +218,17 @@ def _no_schedule(problem: ScheduleProblem, total_limit: int | None) -> Reason:
 # the answer
 
 
+def answer_of(held: Held, method: str, time_limit: float | None, workers: int, seed: int) -> Schedule:
+    """Return what is held as a checked schedule, with the method that found it.
+
+    Raises
+    ------
+    VerificationError
+        If it does not pass the checker: a bug.
+    """
+    return _answer(held, _Request(method, time_limit, workers, seed, 0.0, None))
+
+
 def _answer(held: Held, request: _Request) -> Schedule:
     problem, clock = held.tables.problem, held.progress.clock
     bounds = _bounds(held)
@@ -284,7 +295,7 @@ def _provenance(request: _Request, held: Held) -> Provenance:
         version=cosma_sched.__version__,
         model=None,
         sha256="",
-        solver="cpsat" if request.method == "exact" else "none",
+        solver="cpsat" if request.method in (EXACT, GROUPS) else "none",
         seed=request.seed,
         workers=request.workers,
         options=options,

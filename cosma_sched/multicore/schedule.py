@@ -10,7 +10,10 @@ from cosma_sched.multicore.problem import Objective, Semantics
 from cosma_sched.result import Answer, Provenance, Reason, Status, Termination, reason_from_json, reason_to_json
 
 SCHEMA = "cosma-sched/schedule/1"
-SCOPES = ("all splits", "this split", "this grouping", "this split and peak")
+GROUPED = "this grouping"
+SCOPES = ("all splits", "this split", GROUPED, "this split and peak")
+GROUPING = "grouping"
+"""Name of the bound that holds only for the schedule's groups one after the other; it stands where it equals the latency."""
 
 
 @dataclass(frozen=True, slots=True)

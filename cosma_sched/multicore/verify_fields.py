@@ -8,7 +8,7 @@ from math import fsum
 
 from cosma_sched.multicore.platform import OFFCHIP
 from cosma_sched.multicore.problem import Objective, ScheduleProblem
-from cosma_sched.multicore.schedule import SCOPES, EnergySplit, OffchipBytes, Schedule, Transfer
+from cosma_sched.multicore.schedule import GROUPED, GROUPING, SCOPES, EnergySplit, OffchipBytes, Schedule, Transfer
 from cosma_sched.multicore.verify_facts import Facts
 from cosma_sched.result import Status, relative_gap
 
@@ -162,6 +162,7 @@ def claims(schedule: Schedule) -> Defects:
         yield "scope", f"must be one of {', '.join(SCOPES)}, got {schedule.scope}"
     if schedule.status not in (Status.OPTIMAL, Status.FEASIBLE):
         yield "status", f"{schedule.status} with a schedule"
+    yield from _grouping(schedule)
     bound = _bound_of_objective(schedule)
     if bound is None:
         if schedule.status is Status.OPTIMAL and schedule.gap != 0:
@@ -170,8 +171,21 @@ def claims(schedule: Schedule) -> Defects:
     due = relative_gap(value, bound)
     if schedule.gap is None or due is None or abs(schedule.gap - due) > _ROUNDING:
         yield "gap", f"is stated as {schedule.gap} instead of {due}"
-    if schedule.status is Status.OPTIMAL and value != bound:
+    if schedule.status is Status.OPTIMAL and schedule.scope != GROUPED and value != bound:
         yield "status", f"optimal at {value}, but the bound is {bound}"
+
+
+def _grouping(schedule: Schedule) -> Defects:
+    """A bound for the named groups one after the other stands only beside a latency that equals it, and the scope says so."""
+    total, value = schedule.bounds.by_name.get(GROUPING), schedule.latency_cycles
+    if schedule.scope != GROUPED:
+        if total is not None:
+            yield "bound", f"{GROUPING} holds for one grouping, but the scope is {schedule.scope}"
+        return
+    if not schedule.groups or total is None:
+        yield "scope", f"{GROUPED} without groups and their bound"
+    if schedule.objective is not Objective.LATENCY or schedule.status is not Status.OPTIMAL or value != total:
+        yield "status", f"{schedule.status} for {GROUPED} at {value}, but its bound is {total}"
 
 
 def _bound_of_objective(schedule: Schedule) -> int | None:

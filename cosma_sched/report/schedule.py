@@ -10,7 +10,7 @@ from cosma_sched.multicore.front import ScheduleFront
 from cosma_sched.multicore.periods import listed_in_full
 from cosma_sched.multicore.platform import OFFCHIP
 from cosma_sched.multicore.problem import Objective
-from cosma_sched.multicore.schedule import Schedule
+from cosma_sched.multicore.schedule import GROUPED, GROUPING, Schedule
 from cosma_sched.report.layout import Column, facts, number, percent, printable, table
 from cosma_sched.result import Reason, Status, Termination
 from cosma_sched.units import short_bytes
@@ -74,7 +74,8 @@ def _totals(schedule: Schedule, full: Schedule) -> Iterator[tuple[str, str]]:
     yield "time", _where_time_goes(full)
     costs = schedule.costs
     yield "costs", ", ".join([str(costs.get("provider", "given")), *map(str, costs.get("assumptions", ()))])
-    yield "gap", f"{percent(schedule.gap)} of {'peak' if schedule.objective is Objective.MEMORY else schedule.objective}, {schedule.scope}"
+    scope = "this split" if schedule.scope == GROUPED else schedule.scope  # the bound of a grouping is no part of the gap
+    yield "gap", f"{percent(schedule.gap)} of {'peak' if schedule.objective is Objective.MEMORY else schedule.objective}, {scope}"
     yield "verified", "yes" if schedule.verified else "no"
     yield "seconds", f"{schedule.seconds:.2f}"
 
@@ -124,7 +125,7 @@ def _known(value: int | None) -> str:
 
 
 def _best(by_name: Mapping[str, int], suffix: str) -> str:
-    own = {name: value for name, value in by_name.items() if not name.endswith(("_bytes", "_pj"))}
+    own = {name: value for name, value in by_name.items() if not name.endswith(("_bytes", "_pj")) and name != GROUPING}
     del suffix
     return f" by {max(own, key=lambda name: own[name])}" if own else ""
 
