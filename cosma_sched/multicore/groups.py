@@ -7,17 +7,19 @@ are chosen anew without cuts, so that boundary tiles stay on their cores where t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import networkx as nx
 
-from cosma_sched.errors import UsageError
+from cosma_sched.errors import InfeasibleError, UsageError
 from cosma_sched.multicore.bounds import bounds_of
+from cosma_sched.multicore.coarse import coarsened, num_blocks
 from cosma_sched.multicore.draft import Draft, Move
 from cosma_sched.multicore.improve import Held
 from cosma_sched.multicore.list_scheduler import EVICTIONS, list_schedule
-from cosma_sched.multicore.planner import answer_of, schedule_problem
+from cosma_sched.multicore.planner import GROUPS, answer_of, schedule_problem
 from cosma_sched.multicore.problem import Node, Objective, ScheduleProblem, Tile, TileKind
 from cosma_sched.multicore.schedule import GROUPED, GROUPING, Schedule
 from cosma_sched.multicore.tables import Tables
@@ -25,7 +27,13 @@ from cosma_sched.progress import Clock, Progress
 from cosma_sched.result import Status, Termination
 
 MOST_NODES = 40
-"""Nodes of a group of several layers."""
+"""Nodes of a group of several layers, after coarsening."""
+
+SIZES = (1, 2, 4, 8, 16)
+"""Tiles of a layer that may count as one while cores and order are looked for."""
+
+_MOST_FINE = 600
+"""Nodes of a group of several layers that is coarsened."""
 
 SOLVE_SHARE = 0.8
 """How much of the time the groups may take; the rest is for putting them together."""
@@ -62,9 +70,10 @@ def by_groups(
 ) -> Schedule:
     """Plan fusion groups one by one and return a checked schedule of the whole.
 
-    Every interval of a topological order of the layers is a group if it has at most `most_nodes` nodes or is a single layer. Tiles from
-    earlier groups are fetched from off-chip in it, tiles for later ones are written there, and it ends when all of that is done. The cuts
-    are the shortest path over the groups' latencies; groups whose bound is too high to be on it are never planned.
+    Every interval of a topological order of the layers is a group if it is a single layer or has at most `most_nodes` nodes, where several
+    tiles of a layer may count as one: cores and order are then looked for block by block. Tiles from earlier groups are fetched from
+    off-chip, tiles for later ones are written there, and a group ends when all of that is done. The cuts are the shortest path over the
+    groups' latencies; groups whose bound is too high to be on it are never planned.
 
     Parameters
     ----------
@@ -105,7 +114,7 @@ def by_groups(
     for draft in kept:
         if held.best is None or draft.latency(problem) < held.best.latency(problem):
             held.offer(draft)
-    answer = answer_of(held, "groups", time_limit, workers, seed)
+    answer = answer_of(held, GROUPS, time_limit, workers, seed)
     if path is None or plain is None or not answer.nodes:
         return answer
     answer = answer.replace(groups=tuple(cuts.layers(span) for span in path))
@@ -200,9 +209,9 @@ class Cuts:
     def __init__(self, problem: ScheduleProblem, clock: Clock, workers: int, seed: int, most_nodes: int) -> None:
         self.problem, self.clock, self.workers, self.seed = problem, clock, workers, seed
         self.units = units_of(problem)
-        self.spans = [*_spans([len(unit) for unit in self.units], most_nodes)]
+        self.size_of = dict(_spans([_tiles_of(problem, unit) for unit in self.units], [len(unit) for unit in self.units], most_nodes))
+        self.spans = [*self.size_of]
         self.parts: dict[Span, Part] = {}
-        self.tables: dict[Span, Tables] = {}
         self.bounds: dict[Span, int] = {}
         self.solved: dict[Span, Solved] = {}
         self.planned: set[Span] = set()
@@ -242,12 +251,12 @@ class Cuts:
     def _look_at_all(self) -> None:
         """Schedule every layer by list, so that there is a path whatever the time, and bound every group."""
         for span in sorted(self.spans, key=lambda span: span[1] - span[0]):
-            if span[1] - span[0] > 1 and self._is_late():
+            is_layer = span[1] - span[0] == 1
+            if not is_layer and self._is_late():
                 return
-            tables = self.tables[span] = Tables.of(self.part(span).problem)
-            self.bounds[span] = bounds_of(tables, quick=True).latency_cycles or 0
-            draft = list_schedule(tables.problem, tables=tables)
-            if draft is not None:
+            tables = Tables.of(self.part(span).problem)
+            self.bounds[span] = bounds_of(tables, clock=self.clock.within(0.01), seed=self.seed).latency_cycles or 0
+            if is_layer and (draft := list_schedule(tables.problem, tables=tables)) is not None:
                 self.solved[span] = Solved(draft, draft.latency(tables.problem), self.bounds[span])
 
     def _promise(self, span: Span) -> int | None:
@@ -265,23 +274,59 @@ class Cuts:
         likeness = _likeness(part)
         if likeness not in self.alike:
             seconds = None if left is None else min(_MOST_SECONDS, max(_LEAST_SECONDS, left / (2 * sharing)))
-            answer = schedule_problem(part.problem, time_limit=seconds, workers=self.workers, seed=self.seed)
-            self.interrupted |= answer.termination is Termination.INTERRUPTED
+            answer = self._answer(part.problem, self.size_of[span], seconds)
             if answer.latency_cycles is None:
                 return
             draft = Draft.of(part.problem, answer)
             self.alike[likeness] = Solved(draft, answer.latency_cycles, answer.bounds.latency_cycles or 0)
         self.solved[span] = self.alike[likeness]
 
+    def _answer(self, problem: ScheduleProblem, size: int, seconds: float | None) -> Schedule:
+        """Plan a group; a large one from what is found for its coarse form in half the time."""
+        clock = Clock(seconds)
+        start = self._coarse_start(problem, size, None if seconds is None else seconds / 2) if size > 1 else None
+        answer = schedule_problem(problem, time_limit=clock.remaining, workers=self.workers, seed=self.seed, start=start)
+        self.interrupted |= answer.termination is Termination.INTERRUPTED
+        return answer
 
-def _spans(sizes: Sequence[int], most_nodes: int) -> Iterator[Span]:
-    for first in range(len(sizes)):
-        total = 0
-        for last in range(first, len(sizes)):
-            total += sizes[last]
-            if last > first and total > most_nodes:
+    def _coarse_start(self, problem: ScheduleProblem, size: int, seconds: float | None) -> Schedule | None:
+        coarse = coarsened(problem, size)
+        if coarse is None:
+            return None
+        try:
+            found = schedule_problem(coarse.problem, time_limit=seconds, workers=self.workers, seed=self.seed)
+        except InfeasibleError:  # what is too large as one may fit in pieces
+            return None
+        if not found.nodes:
+            return None
+        tables = Tables.of(problem)
+        held = Held(tables, Progress(Clock(0)))
+        names, rank = coarse.cores_and_order(Draft.of(coarse.problem, found))
+        for eviction in EVICTIONS:
+            cores = [tables.cores.index(core) for core in names]
+            held.offer(list_schedule(problem, cores=cores, priority=rank, eviction=eviction, tables=tables))
+        return answer_of(held, GROUPS, 0, self.workers, self.seed)
+
+
+def _tiles_of(problem: ScheduleProblem, unit: Sequence[int]) -> tuple[int, ...]:
+    """Return how many tiles each layer of a unit writes."""
+    pairs = {(problem.nodes[position].layer, problem.nodes[position].writes) for position in unit}
+    return tuple(Counter(layer for layer, _ in pairs).values())
+
+
+def _spans(tiles: Sequence[tuple[int, ...]], nodes: Sequence[int], most_nodes: int) -> Iterator[tuple[Span, int]]:
+    """Yield the groups, each with how many tiles of a layer must count as one in it."""
+    for first in range(len(tiles)):
+        yield (first, first + 1), 1
+        for end in range(first + 2, len(tiles) + 1):
+            if sum(nodes[first:end]) <= most_nodes:
+                yield (first, end), 1
+                continue
+            counts = [count for unit in tiles[first:end] for count in unit]
+            size = next((size for size in SIZES[1:] if num_blocks(counts, size) <= most_nodes), None)
+            if size is None or sum(nodes[first:end]) > _MOST_FINE:
                 break
-            yield first, last + 1
+            yield (first, end), size
 
 
 def shortest(spans: Sequence[Span], end: int, length: Callable[[Span], int | None]) -> list[Span] | None:

@@ -9,12 +9,16 @@ from dataclasses import replace
 import pytest
 
 from cosma_sched.errors import UsageError
+from cosma_sched.multicore.coarse import coarsened
 from cosma_sched.multicore.draft import Draft
-from cosma_sched.multicore.groups import Solved, by_groups, in_sequence, part_of, shortest, units_of
+from cosma_sched.multicore.groups import MOST_NODES, Cuts, Solved, by_groups, in_sequence, part_of, shortest, units_of
+from cosma_sched.multicore.list_scheduler import list_schedule
 from cosma_sched.multicore.planner import schedule_problem
 from cosma_sched.multicore.problem import Objective, ScheduleProblem, Semantics, TileKind
 from cosma_sched.multicore.schedule import GROUPED, GROUPING, Schedule
+from cosma_sched.multicore.tables import Tables
 from cosma_sched.multicore.verify import verify
+from cosma_sched.progress import Clock
 from cosma_sched.result import Status
 from tests.multicore.exhaustive import least_latency
 from tests.multicore.instances import KIB, duo_head, random_problem
@@ -74,13 +78,14 @@ def test_the_whole_is_accepted_and_never_better_than_the_exhaustive_optimum(seed
 def test_the_cuts_are_the_best_of_all_cuts(seed: int) -> None:
     problem = layered(seed, max_nodes=4)
     least = least_over_cuts(problem)
+    cuts = Cuts(problem, Clock(None), 1, 0, MOST_NODES)
+    path = cuts.path()
+    assert path is not None
+    assert sum(cuts.solved[span].value for span in path) == least
+    assert sum(cuts.solved[span].bound for span in path) == least
     answer = by_groups(problem, time_limit=None)
     assert answer.latency_cycles is not None
     assert answer.latency_cycles <= least
-    if answer.scope == GROUPED:
-        assert answer.latency_cycles == least
-    elif answer.remarks:
-        assert answer.remarks == (f"these groups, one after the other, take at least {least:,} cycles",)
 
 
 @pytest.mark.parametrize("seed", range(30))
@@ -184,3 +189,39 @@ def test_the_shortest_path_takes_the_fewest_groups_among_equals() -> None:
 def test_terms_that_admit_no_groups_are_named(options: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="groups"):
         by_groups(duo_head(256, 128, 2, **options), time_limit=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_coarse_schedule_gives_cores_and_an_order_that_fit_the_fine_problem(size: int) -> None:
+    problem = duo_head(512, 128, 6)
+    coarse = coarsened(problem, size)
+    assert coarse is not None
+    assert len(coarse.problem.nodes) == 5 * -(-6 // size)
+    answer = schedule_problem(coarse.problem, method="list-latency")
+    assert answer.verified
+    cores, rank = coarse.cores_and_order(Draft.of(coarse.problem, answer))
+    assert sorted(rank) == list(range(30))
+    assert all(rank[earlier] < rank[position] for position, node in enumerate(problem.nodes) for earlier in node.needs)
+    tables = Tables.of(problem)
+    assert list_schedule(problem, cores=[tables.cores.index(core) for core in cores], priority=rank) is not None
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_a_coarse_problem_has_the_same_work(seed: int) -> None:
+    problem = layered(seed, max_nodes=9)
+    coarse = coarsened(problem, 2)
+    if coarse is None:
+        return
+    for core in problem.platform.cores:
+        if all(core in node.cycles for node in problem.nodes):
+            assert sum(node.cycles[core] for node in coarse.problem.nodes) == sum(node.cycles[core] for node in problem.nodes)
+    assert sum(tile.size_bytes for tile in coarse.problem.tiles) == sum(tile.size_bytes for tile in problem.tiles)
+    assert sorted(set(coarse.block)) == list(range(len(coarse.problem.nodes)))
+
+
+def test_groups_of_many_nodes_are_planned_in_coarse_form() -> None:
+    problem = duo_head(512, 128, 4)
+    cuts = Cuts(problem, Clock(4), 1, 0, 12)
+    assert cuts.size_of[0, 5] == 2
+    answer = by_groups(problem, time_limit=4, most_nodes=12)
+    assert answer.verified
