@@ -43,7 +43,7 @@ def coarsened(problem: ScheduleProblem, size: int) -> Coarse | None:
     """
     group, owner = _tile_groups(problem, size)
     keys = [(node.layer, group[node.writes]) for node in problem.nodes]
-    graph = nx.DiGraph()
+    graph: nx.DiGraph[tuple[str, int]] = nx.DiGraph()
     graph.add_nodes_from(keys)
     for node, key in zip(problem.nodes, keys, strict=True):
         before = {*node.needs, *(writer for tile in node.reads for writer in problem.writers[tile])}

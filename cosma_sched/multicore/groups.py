@@ -148,7 +148,7 @@ def _scoped(answer: Schedule, total: int, is_plain: bool) -> Schedule:
 def units_of(problem: ScheduleProblem) -> Units:
     """Return nodes that no cut parts, in a topological order: layers, joined where they share a tile or each waits for the other."""
     first: dict[str, int] = {}
-    graph = nx.DiGraph()
+    graph: nx.DiGraph[str] = nx.DiGraph()
     for position, node in enumerate(problem.nodes):
         first.setdefault(node.layer, position)
         graph.add_node(node.layer)
@@ -214,6 +214,7 @@ class Cuts:
         self.parts: dict[Span, Part] = {}
         self.bounds: dict[Span, int] = {}
         self.solved: dict[Span, Solved] = {}
+        self.is_tight: set[Span] = set()
         self.planned: set[Span] = set()
         self.alike: dict[object, Solved] = {}
         self.interrupted = False
@@ -238,6 +239,10 @@ class Cuts:
                 waiting = [span for span in path or () if span not in self.planned]
                 if not waiting:
                     break
+                if loose := [span for span in waiting if span not in self.is_tight]:
+                    for span in loose:
+                        self._tighten(span)
+                    continue
                 for number, span in enumerate(waiting):
                     self._plan(span, len(waiting) - number)
         except KeyboardInterrupt:
@@ -249,15 +254,26 @@ class Cuts:
         return self.interrupted or self.clock.expired
 
     def _look_at_all(self) -> None:
-        """Schedule every layer by list, so that there is a path whatever the time, and bound every group."""
-        for span in sorted(self.spans, key=lambda span: span[1] - span[0]):
-            is_layer = span[1] - span[0] == 1
-            if not is_layer and self._is_late():
-                return
-            tables = Tables.of(self.part(span).problem)
-            self.bounds[span] = bounds_of(tables, clock=self.clock.within(0.01), seed=self.seed).latency_cycles or 0
-            if is_layer and (draft := list_schedule(tables.problem, tables=tables)) is not None:
-                self.solved[span] = Solved(draft, draft.latency(tables.problem), self.bounds[span])
+        """Schedule every layer by list, so that there is a path whatever the time, and say at once what each group cannot be below."""
+        work = [sum(min(self.problem.nodes[position].cycles.values()) for position in unit) for unit in self.units]
+        num_cores = max(1, sum(core.is_compute for core in self.problem.platform.cores.values()))
+        for span in self.spans:
+            self.bounds[span] = -(-sum(work[slice(*span)]) // num_cores)
+            if span[1] - span[0] == 1:
+                part = self.part(span)
+                draft = list_schedule(part.problem)
+                if draft is not None:
+                    self.solved[span] = Solved(draft, draft.latency(part.problem), self.bounds[span])
+
+    def _tighten(self, span: Span) -> None:
+        """Bound a group that may be on the path by all arguments that there are."""
+        if self._is_late():
+            return
+        self.is_tight.add(span)
+        found = bounds_of(Tables.of(self.part(span).problem), clock=self.clock.within(0.01), seed=self.seed).latency_cycles or 0
+        self.bounds[span] = max(self.bounds[span], found)
+        if span in self.solved:
+            self.solved[span] = replace(self.solved[span], bound=self.bounds[span])
 
     def _promise(self, span: Span) -> int | None:
         """Return the latency of a group, or what it cannot be below as long as it is not planned."""
