@@ -38,6 +38,9 @@ _MOST_FINE = 600
 SOLVE_SHARE = 0.8
 """How much of the time the groups may take; the rest is for putting them together."""
 
+BOUND_SHARE = 0.2
+"""How much of the groups' time may go into bounds; what is still loose then is planned all the same."""
+
 _LEAST_SECONDS = 0.2
 _MOST_SECONDS = 20.0
 
@@ -218,6 +221,7 @@ class Cuts:
         self.planned: set[Span] = set()
         self.alike: dict[object, Solved] = {}
         self.interrupted = False
+        self.bounding = clock.within(BOUND_SHARE)
 
     def part(self, span: Span) -> Part:
         """Return a group's problem."""
@@ -239,7 +243,8 @@ class Cuts:
                 waiting = [span for span in path or () if span not in self.planned]
                 if not waiting:
                     break
-                if loose := [span for span in waiting if span not in self.is_tight]:
+                loose = [] if self.bounding.expired else [span for span in waiting if span not in self.is_tight]
+                if loose:
                     for span in loose:
                         self._tighten(span)
                     continue
@@ -267,7 +272,7 @@ class Cuts:
 
     def _tighten(self, span: Span) -> None:
         """Bound a group that may be on the path by all arguments that there are."""
-        if self._is_late():
+        if self.bounding.expired:
             return
         self.is_tight.add(span)
         found = bounds_of(Tables.of(self.part(span).problem), clock=self.clock.within(0.01), seed=self.seed).latency_cycles or 0
