@@ -113,10 +113,8 @@ def by_groups(
     held.interrupted = cuts.interrupted
     plain = None if path is None else in_sequence(problem, [(cuts.part(span), cuts.solved[span]) for span in path])
     held.offer(plain)
-    kept = () if cuts.interrupted else joined(held.tables, plain)
-    for draft in kept:
-        if held.best is None or draft.latency(problem) < held.best.latency(problem):
-            held.offer(draft)
+    if not cuts.interrupted:
+        _offer_joined(held, plain)
     answer = answer_of(held, GROUPS, time_limit, workers, seed)
     if path is None or plain is None or not answer.nodes:
         return answer
@@ -133,6 +131,16 @@ def refusal(problem: ScheduleProblem) -> str | None:
     if rules.inputs == "resident" or rules.outputs == "kept":
         return "groups need inputs that are fetched or streamed and outputs that are written or streamed: the rest of the chip is theirs"
     return None
+
+
+def _offer_joined(held: Held, plain: Draft | None) -> None:
+    """Take a schedule without cuts if it is faster."""
+    try:
+        for draft in joined(held.tables, plain):
+            if held.best is None or draft.latency(held.tables.problem) < held.best.latency(held.tables.problem):
+                held.offer(draft)
+    except KeyboardInterrupt:
+        held.interrupted = True
 
 
 def _scoped(answer: Schedule, total: int, is_plain: bool) -> Schedule:
