@@ -337,7 +337,7 @@ def main() -> int:
     if judged:
         print()
         print(table(("bar", "measured", "verdict"), judged))
-    write_json(options.json, "fusion_joint", rows, {"bars": [list(line) for line in judged]})
+    write_json(options.json, "fusion_joint", rows, {bar: f"{measured}, {verdict}" for bar, measured, verdict in judged})
     wrong = list(contradictions(rows))
     for line in wrong:
         print(f"contradiction: {line}", file=sys.stderr)
